@@ -1,1 +1,3 @@
-fn main(){}
+//! The `lxcfs` binary: parse, dispatch, exit code.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! From a reader to its container, and what is kept for each container.

@@ -1,0 +1,49 @@
+//! `/proc/meminfo` (kernel: Documentation/filesystems/proc.rst, "meminfo").
+
+/// The host's lines in the host's order, so that a line which a newer kernel
+/// adds is not lost.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MemInfo {
+    /// Every line that reads `Key: number [kB]`.
+    pub lines: Vec<Line>,
+}
+
+/// One line of `/proc/meminfo`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// The key without its colon, e.g. `Active(anon)`.
+    pub key: String,
+    /// The value; kB where `in_kb`, else a plain count (`HugePages_Total`).
+    pub value: u64,
+    /// Whether the line ends in ` kB`.
+    pub in_kb: bool,
+}
+
+impl MemInfo {
+    /// Parses the whole file; lines of another form are dropped.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let lines = text
+            .lines()
+            .filter_map(|line| {
+                let (key, rest) = line.split_once(':')?;
+                let mut words = rest.split_ascii_whitespace();
+                Some(Line {
+                    key: key.to_owned(),
+                    value: words.next()?.parse().ok()?,
+                    in_kb: words.next() == Some("kB"),
+                })
+            })
+            .collect();
+        Self { lines }
+    }
+
+    /// The value of `key`, if the kernel has the line.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<u64> {
+        self.lines
+            .iter()
+            .find(|line| line.key == key)
+            .map(|line| line.value)
+    }
+}

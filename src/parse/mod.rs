@@ -1,0 +1,29 @@
+//! Pure parsers: text of one kernel file in, plain data out. No I/O.
+
+pub mod cpu_list;
+pub mod limit;
+pub mod meminfo;
+
+/// A kernel file whose content is not what its document says.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file}: unexpected {what} {text:?}")]
+pub struct ParseError {
+    /// The kernel's name of the file, e.g. `memory.stat`.
+    pub file: &'static str,
+    /// What was expected at that place, e.g. `a number of bytes`.
+    pub what: &'static str,
+    /// The offending text, cut to a length fit for a log line.
+    pub text: String,
+}
+
+impl ParseError {
+    /// An error about `text`, of which at most 80 characters are kept.
+    #[must_use]
+    pub fn new(file: &'static str, what: &'static str, text: &str) -> Self {
+        Self {
+            file,
+            what,
+            text: text.chars().take(80).collect(),
+        }
+    }
+}
