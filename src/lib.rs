@@ -5,6 +5,8 @@
 //! with [`sys`] as the thin layer of system calls below all of them.
 
 pub mod cgroup;
+pub mod cli;
+pub mod commands;
 pub mod container;
 pub mod parse;
 pub mod view;
