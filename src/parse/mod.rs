@@ -1,8 +1,11 @@
 //! Pure parsers: text of one kernel file in, plain data out. No I/O.
 
 pub mod cpu_list;
+pub mod keyed;
 pub mod limit;
 pub mod meminfo;
+pub mod pid_cgroup;
+pub mod pid_stat;
 
 /// A kernel file whose content is not what its document says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
