@@ -9,4 +9,5 @@ pub mod cli;
 pub mod commands;
 pub mod container;
 pub mod parse;
+pub mod sys;
 pub mod view;

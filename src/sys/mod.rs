@@ -1,2 +1,4 @@
-//! The thin layer of system calls: every `unsafe` of this crate is here.
+//! The thin layer of system calls that no crate wraps. The only place for `unsafe`.
 
+pub mod process;
+pub mod terminal;
