@@ -1,4 +1,5 @@
 //! The thin layer of system calls that no crate wraps. The only place for `unsafe`.
 
+pub mod lock;
 pub mod process;
 pub mod terminal;
