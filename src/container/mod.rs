@@ -1,1 +1,3 @@
 //! From a reader to its container, and what is kept for each container.
+
+pub mod cpu_time;
