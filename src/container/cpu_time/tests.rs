@@ -82,8 +82,8 @@ fn half_a_cpu(now_nsec: u64) -> CpuUsage {
 fn half_a_cpu_under_load_is_half_busy_and_half_stolen_at_any_rate_of_reading() {
     for interval_msec in [1, 7, 33, 100, 1_000, 60_000] {
         let mut time = CpuTime::new(0);
-        for now_msec in (0..=60_000).step_by(interval_msec) {
-            let now_nsec = now_msec as u64 * MSEC;
+        for now_msec in (0..=60_000_u64).step_by(interval_msec) {
+            let now_nsec = now_msec * MSEC;
             time.advance(now_nsec, &cpus("0"), &half_a_cpu(now_nsec));
         }
         let total = time.total();
