@@ -1,3 +1,4 @@
 //! From a reader to its container, and what is kept for each container.
 
 pub mod cpu_time;
+pub mod load;

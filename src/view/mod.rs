@@ -2,8 +2,11 @@
 //!
 //! Rendering avoids the formatting machinery: it runs for every read.
 
+pub mod loadavg;
 pub mod meminfo;
+pub mod stat;
 pub mod swaps;
+pub mod uptime;
 
 /// Where the value of a line comes from; see `docs/SEMANTICS.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +48,13 @@ fn put_u64_padded(out: &mut Vec<u8>, value: u64, width: usize) {
     let digits = digits.get(start..).unwrap_or_default();
     put_spaces(out, width.saturating_sub(digits.len()));
     out.extend_from_slice(digits);
+}
+
+/// Appends a number of hundredths as a decimal with two places.
+fn put_hundredths(out: &mut Vec<u8>, hundredths: u64) {
+    put_u64(out, hundredths / 100);
+    put(out, if hundredths % 100 < 10 { ".0" } else { "." });
+    put_u64(out, hundredths % 100);
 }
 
 fn put_spaces(out: &mut Vec<u8>, count: usize) {
