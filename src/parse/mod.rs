@@ -1,7 +1,10 @@
 //! Pure parsers: text of one kernel file in, plain data out. No I/O.
 
 pub mod cpu_list;
+pub mod diskstats;
+pub mod host_stat;
 pub mod limit;
+pub mod loadavg;
 pub mod meminfo;
 
 /// A kernel file whose content is not what its document says.
