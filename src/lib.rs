@@ -6,5 +6,7 @@
 
 pub mod cgroup;
 pub mod container;
+pub mod host;
 pub mod parse;
+pub mod sys;
 pub mod view;
