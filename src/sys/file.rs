@@ -1,6 +1,6 @@
 //! Reading files of the kernel's, whose size is not known before.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::sys::uio::pread;
@@ -42,4 +42,20 @@ pub fn read_text(fd: impl AsFd) -> Result<String, Errno> {
     let bytes = read_whole(fd)?;
     Ok(String::from_utf8(bytes)
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
+/// Lets the number of `target` stand for what `source` refers to (dup3(2), close-on-exec).
+///
+/// # Errors
+/// What dup3(2) says.
+pub fn replace(source: impl AsFd, target: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: both numbers are open fds, and whoever owns `target` goes on owning its number.
+    Errno::result(unsafe {
+        libc::dup3(
+            source.as_fd().as_raw_fd(),
+            target.as_raw_fd(),
+            libc::O_CLOEXEC,
+        )
+    })?;
+    Ok(())
 }

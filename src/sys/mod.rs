@@ -1,4 +1,5 @@
-//! The thin layer of system calls that no crate wraps. The only place for `unsafe`.
+//! The thin layer of system calls: every `unsafe` of this crate is here.
 
 pub mod file;
+pub mod fuse_device;
 pub mod nsfs;
