@@ -1,6 +1,8 @@
 //! From a reader to its container, and what is kept for each container.
 
 mod boundary;
+pub mod cpu_time;
+pub mod load;
 mod namespaces;
 mod resolve;
 
