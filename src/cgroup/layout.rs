@@ -156,6 +156,18 @@ impl Layout {
         })
     }
 
+    /// The mounted hierarchies: version, v1 controllers (or the name, as
+    /// `name=systemd`) and mount point.
+    pub fn mounts(&self) -> impl Iterator<Item = (Version, &[String], &Path)> {
+        self.hierarchies.iter().map(|hierarchy| {
+            (
+                hierarchy.version,
+                hierarchy.controllers.as_slice(),
+                hierarchy.mount_point.as_path(),
+            )
+        })
+    }
+
     pub(super) fn index_of(&self, controller: Controller) -> Option<usize> {
         self.by_controller
             .get(controller as usize)

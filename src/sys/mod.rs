@@ -3,3 +3,5 @@
 pub mod file;
 pub mod fuse_device;
 pub mod nsfs;
+pub mod process;
+pub mod terminal;
