@@ -171,11 +171,12 @@ impl Cgroup {
         }
     }
 
-    /// Thread ids in this cgroup and all below it, at most `most` of them.
+    /// Thread ids in this cgroup and all below it. The root cgroup has none of its own:
+    /// its threads are the host's.
     ///
     /// # Errors
     /// As [`Cgroup::memory`].
-    pub fn threads(&self, most: usize) -> Result<Vec<i32>, Error> {
+    pub fn threads(&self) -> Result<Vec<i32>, Error> {
         let own = self
             .layout
             .hierarchies
@@ -193,28 +194,16 @@ impl Cgroup {
             Version::V2 => "cgroup.threads",
         };
         let mut threads = Vec::new();
-        let mut open = vec![Arc::clone(node)];
+        let mut add = |text: Option<String>| {
+            let text = text.unwrap_or_default();
+            threads.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
+        };
+        add(node.read(file)?);
+        let mut open = node.open_children();
         while let Some(node) = open.pop() {
-            match node.read(file) {
-                Ok(text) => threads.extend(
-                    text.iter()
-                        .flat_map(|text| text.lines())
-                        .filter_map(|line| line.parse::<i32>().ok()),
-                ),
-                // A child that vanishes meanwhile has no threads.
-                Err(Error::Gone) if !open.is_empty() => {}
-                Err(error) => return Err(error),
-            }
-            if threads.len() >= most {
-                threads.truncate(most);
-                break;
-            }
-            open.extend(
-                node.children()
-                    .unwrap_or_default()
-                    .iter()
-                    .filter_map(|name| node.open_child(name).ok()),
-            );
+            // A child that vanishes meanwhile has no threads.
+            add(node.read(file).ok().flatten());
+            open.extend(node.open_children());
         }
         Ok(threads)
     }

@@ -145,21 +145,19 @@ impl Node {
             .is_ok_and(|stat| stat.st_ino == inode)
     }
 
-    /// Names of the child cgroups.
-    ///
-    /// # Errors
-    /// What openat(2) and getdents(2) say.
-    pub fn children(&self) -> io::Result<Vec<String>> {
+    /// The child cgroups; those that vanish meanwhile are left out.
+    #[must_use]
+    pub fn open_children(self: &Arc<Self>) -> Vec<Arc<Self>> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let mut dir = nix::dir::Dir::openat(&self.dir, ".", flags, Mode::empty())?;
-        let names = dir
-            .iter()
+        let Ok(mut dir) = nix::dir::Dir::openat(&self.dir, ".", flags, Mode::empty()) else {
+            return Vec::new();
+        };
+        dir.iter()
             .flatten()
             .filter(|entry| entry.file_type() == Some(nix::dir::Type::Directory))
-            .filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned))
-            .filter(|name| name != "." && name != "..")
-            .collect();
-        Ok(names)
+            .filter_map(|entry| self.open_child(entry.file_name().to_str().ok()?).ok())
+            .filter(|child| child.inode != self.inode)
+            .collect()
     }
 
     /// The content of `file`, or `None` if this cgroup has no such file.
