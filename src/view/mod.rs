@@ -7,6 +7,7 @@ pub mod loadavg;
 pub mod meminfo;
 pub mod stat;
 pub mod swaps;
+pub mod sys_cpu;
 pub mod uptime;
 
 /// Where the value of a line comes from; see `docs/SEMANTICS.md`.
