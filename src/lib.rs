@@ -5,6 +5,12 @@
 //! with [`sys`] as the thin layer of system calls below all of them.
 
 pub mod cgroup;
+pub mod cli;
+pub mod commands;
 pub mod container;
+pub mod fs;
+pub mod host;
 pub mod parse;
+pub mod session;
+pub mod sys;
 pub mod view;

@@ -1,3 +1,30 @@
 //! The `lxcfs` binary: parse, dispatch, exit code.
 
-fn main() {}
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use lxcfs::cli::{self, Cli};
+use lxcfs::commands::{self, Failure};
+
+/// Exit code of a wrong command line.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let outcome = match Cli::try_parse() {
+        Ok(cli) => commands::dispatch(&cli),
+        Err(error) if error.use_stderr() => Err(Failure {
+            exit_code: USAGE,
+            cause: anyhow::Error::msg(cli::usage_error(&error)),
+        }),
+        Err(help) => help
+            .print()
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(|error| anyhow::Error::new(error).context("cannot print").into()),
+    };
+    outcome.unwrap_or_else(|failure| {
+        // Nobody is left to tell if standard error is gone too.
+        let _ = writeln!(io::stderr(), "lxcfs: {:#}", failure.cause);
+        ExitCode::from(failure.exit_code)
+    })
+}

@@ -1,5 +1,255 @@
 //! Limits and accounting of one cgroup: v1, v2 and hybrid behind one type.
 
 pub mod account;
+mod hugetlb;
+mod layout;
+mod node;
+mod v1;
+mod v2;
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use self::layout::{Controller, Layout, Version};
+pub use self::node::{Error, FdBudget, Node};
 pub use crate::parse::limit::Limit;
+
+use self::account::{CpuUsage, DeviceIo, Memory};
+use crate::parse::cpu_list::CpuSet;
+
+/// The directories of one cgroup, one in each mounted hierarchy.
+#[derive(Debug)]
+pub struct Cgroup {
+    layout: Arc<Layout>,
+    nodes: Vec<Option<Arc<Node>>>,
+    paths: Vec<Option<String>>,
+}
+
+impl Cgroup {
+    fn node(&self, controller: Controller) -> Option<(Version, &Node)> {
+        let index = self.layout.index_of(controller)?;
+        let version = self.layout.hierarchies.get(index)?.version;
+        Some((version, self.nodes.get(index)?.as_deref()?))
+    }
+
+    /// The node of `controller` if it is a cgroup of its own. The root cgroup is the
+    /// whole machine: what it accounts is everybody's.
+    fn accounted(&self, controller: Controller) -> Option<(Version, &Node)> {
+        self.node(controller).filter(|(_, node)| !node.is_root())
+    }
+
+    /// Inode numbers of the directories. They name this cgroup and no other one, also
+    /// not a later one with the same path.
+    #[must_use]
+    pub fn identity(&self) -> Vec<u64> {
+        self.nodes
+            .iter()
+            .map(|node| node.as_ref().map_or(0, |node| node.inode()))
+            .collect()
+    }
+
+    /// Whether this is the root in every hierarchy: the machine itself.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.nodes.iter().flatten().all(|node| node.is_root())
+    }
+
+    /// Whether all directories still exist.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.nodes
+            .iter()
+            .flatten()
+            .all(|node| node.is_root() || node.is_alive())
+    }
+
+    /// The directory that holds the files of `controller`, for messages.
+    #[must_use]
+    pub fn directory(&self, controller: Controller) -> Option<PathBuf> {
+        let index = self.layout.index_of(controller)?;
+        let path = self.paths.get(index)?.as_deref()?;
+        Some(
+            self.layout
+                .hierarchies
+                .get(index)?
+                .mount_point
+                .join(path.trim_start_matches('/')),
+        )
+    }
+
+    /// Memory and swap; `None` if no cgroup of its own accounts them. `huge_pages`
+    /// says whether the host has any, else their controller is not asked.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] or a file that cannot be read or understood.
+    pub fn memory(&self, huge_pages: bool) -> Result<Option<Memory>, Error> {
+        let Some((version, node)) = self.accounted(Controller::Memory) else {
+            return Ok(None);
+        };
+        let memory = match version {
+            Version::V1 => v1::memory(node)?,
+            Version::V2 => v2::memory(node)?,
+        };
+        let Some(mut memory) = memory else {
+            return Ok(None);
+        };
+        if huge_pages && let Some((version, node)) = self.accounted(Controller::Hugetlb) {
+            memory.hugetlb = hugetlb::hugetlb(version, node)?;
+        }
+        Ok(Some(memory))
+    }
+
+    /// CPU time used; `None` if no cgroup of its own accounts it.
+    ///
+    /// # Errors
+    /// As [`Cgroup::memory`].
+    pub fn cpu_usage(&self) -> Result<Option<CpuUsage>, Error> {
+        let Some((version, node)) = self.accounted(Controller::Cpuacct) else {
+            return Ok(None);
+        };
+        match version {
+            Version::V1 => {
+                let usage = v1::cpu_usage(node)?;
+                let throttled_nsec = match self.accounted(Controller::Cpu) {
+                    Some((Version::V1, cpu)) => v1::throttled_nsec(cpu)?,
+                    _ => 0,
+                };
+                Ok(usage.map(|usage| CpuUsage {
+                    throttled_nsec,
+                    ..usage
+                }))
+            }
+            Version::V2 => v2::cpu_usage(node),
+        }
+    }
+
+    /// The strictest CPU bandwidth limit on the way to the root, in thousandths of a
+    /// CPU (`cpu.max` quota / period).
+    ///
+    /// # Errors
+    /// As [`Cgroup::memory`].
+    pub fn cpu_limit_millis(&self) -> Result<Limit, Error> {
+        match self.node(Controller::Cpu) {
+            Some((Version::V1, node)) => v1::cpu_limit_millis(node),
+            Some((Version::V2, node)) => v2::cpu_limit_millis(node),
+            None => Ok(Limit::Max),
+        }
+    }
+
+    /// The CPUs on which the cgroup may run; `None` if no cpuset says.
+    ///
+    /// # Errors
+    /// As [`Cgroup::memory`].
+    pub fn cpuset(&self) -> Result<Option<CpuSet>, Error> {
+        let Some((version, node)) = self.node(Controller::Cpuset) else {
+            return Ok(None);
+        };
+        let file = match version {
+            Version::V1 => "cpuset.effective_cpus",
+            Version::V2 => "cpuset.cpus.effective",
+        };
+        for node in node.self_and_ancestors() {
+            if let Some(text) = node.read(file)? {
+                let cpus = CpuSet::parse(file, &text)?;
+                if !cpus.is_empty() {
+                    return Ok(Some(cpus));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// I/O by device; empty if no cgroup of its own accounts it.
+    ///
+    /// # Errors
+    /// As [`Cgroup::memory`].
+    pub fn io(&self) -> Result<Vec<DeviceIo>, Error> {
+        match self.accounted(Controller::Blkio) {
+            Some((Version::V1, node)) => v1::io(node),
+            Some((Version::V2, node)) => v2::io(node),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Thread ids in this cgroup and all below it. The root cgroup has none of its own:
+    /// its threads are the host's.
+    ///
+    /// # Errors
+    /// As [`Cgroup::memory`].
+    pub fn threads(&self) -> Result<Vec<i32>, Error> {
+        let own = self
+            .layout
+            .hierarchies
+            .iter()
+            .zip(&self.nodes)
+            .find_map(|(hierarchy, node)| {
+                let node = node.as_ref().filter(|node| !node.is_root())?;
+                Some((hierarchy.version, node))
+            });
+        let Some((version, node)) = own else {
+            return Ok(Vec::new());
+        };
+        let file = match version {
+            Version::V1 => "tasks",
+            Version::V2 => "cgroup.threads",
+        };
+        let mut threads = Vec::new();
+        let mut add = |text: Option<String>| {
+            let text = text.unwrap_or_default();
+            threads.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
+        };
+        add(node.read(file)?);
+        let mut open = node.open_children();
+        while let Some(node) = open.pop() {
+            // A child that vanishes meanwhile has no threads.
+            add(node.read(file).ok().flatten());
+            open.extend(node.open_children());
+        }
+        Ok(threads)
+    }
+}
+
+/// The smallest of the limits that `file` sets on the way from `node` to the root.
+fn smallest_limit(node: &Node, file: &'static str) -> Result<Limit, Error> {
+    let mut smallest = Limit::Max;
+    for node in node.self_and_ancestors() {
+        if let Some(text) = node.read(file)? {
+            smallest = smallest.min(Limit::parse(file, &text)?);
+        }
+    }
+    Ok(smallest)
+}
+
+/// The number in `file` of the nearest cgroup that has the file.
+fn nearest_number(node: &Node, file: &'static str) -> Result<Option<u64>, Error> {
+    for node in node.self_and_ancestors().filter(|node| !node.is_root()) {
+        if let Some(text) = node.read(file)? {
+            return number(file, &text).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+/// The content of `file` in the nearest cgroup, except the root, that has the file.
+fn nearest_text(node: &Node, file: &'static str) -> Result<Option<String>, Error> {
+    for node in node.self_and_ancestors().filter(|node| !node.is_root()) {
+        if let Some(text) = node.read(file)? {
+            return Ok(Some(text));
+        }
+    }
+    Ok(None)
+}
+
+fn number(file: &'static str, text: &str) -> Result<u64, Error> {
+    text.trim()
+        .parse()
+        .map_err(|_| crate::parse::ParseError::new(file, "number", text).into())
+}
+
+/// Thousandths of a CPU for a quota per period; a quota of less than one counts as one.
+fn cpu_millis(quota_usec: u64, period_usec: u64) -> Limit {
+    match quota_usec.saturating_mul(1000).checked_div(period_usec) {
+        Some(millis) => Limit::Value(millis.max(1)),
+        None => Limit::Max,
+    }
+}

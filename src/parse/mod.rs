@@ -1,11 +1,15 @@
 //! Pure parsers: text of one kernel file in, plain data out. No I/O.
 
 pub mod cpu_list;
+pub mod cpuinfo;
 pub mod diskstats;
 pub mod host_stat;
+pub mod keyed;
 pub mod limit;
 pub mod loadavg;
 pub mod meminfo;
+pub mod pid_cgroup;
+pub mod pid_stat;
 
 /// A kernel file whose content is not what its document says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -2,11 +2,13 @@
 //!
 //! Rendering avoids the formatting machinery: it runs for every read.
 
+pub mod cpuinfo;
 pub mod diskstats;
 pub mod loadavg;
 pub mod meminfo;
 pub mod stat;
 pub mod swaps;
+pub mod sys_cpu;
 pub mod uptime;
 
 /// Where the value of a line comes from; see `docs/SEMANTICS.md`.

@@ -1,0 +1,286 @@
+//! Which controller lives in which hierarchy: cgroup v1, v2 or both (hybrid).
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+
+use parking_lot::RwLock;
+use procfs::process::MountInfo;
+
+use super::Cgroup;
+use super::node::{FdBudget, Node};
+use crate::parse::pid_cgroup::{Membership, memberships};
+
+/// Version of a hierarchy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// One of several hierarchies, each with controllers of its own.
+    V1,
+    /// The unified hierarchy.
+    V2,
+}
+
+/// What is read from a cgroup, named after the v1 controllers.
+#[allow(missing_docs, reason = "the kernel's own names")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Controller {
+    Memory,
+    Cpu,
+    Cpuacct,
+    Cpuset,
+    Blkio,
+    Hugetlb,
+}
+
+impl Controller {
+    const ALL: [Self; 6] = [
+        Self::Memory,
+        Self::Cpu,
+        Self::Cpuacct,
+        Self::Cpuset,
+        Self::Blkio,
+        Self::Hugetlb,
+    ];
+
+    /// The name in mount options and in `/proc/PID/cgroup`.
+    #[must_use]
+    pub const fn v1_name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Cpu => "cpu",
+            Self::Cpuacct => "cpuacct",
+            Self::Cpuset => "cpuset",
+            Self::Blkio => "blkio",
+            Self::Hugetlb => "hugetlb",
+        }
+    }
+}
+
+/// A mounted hierarchy.
+#[derive(Debug)]
+pub(super) struct Hierarchy {
+    pub(super) version: Version,
+    /// v1 controllers, or the name as `name=systemd`; empty for v2.
+    controllers: Vec<String>,
+    pub(super) mount_point: PathBuf,
+    /// The cgroup that is mounted there; `/` but for a mount of a part.
+    mounted_path: String,
+    root: Arc<Node>,
+    nodes: RwLock<HashMap<String, Weak<Node>>>,
+}
+
+/// The host's hierarchies.
+#[derive(Debug)]
+pub struct Layout {
+    pub(super) hierarchies: Vec<Hierarchy>,
+    by_controller: [Option<usize>; Controller::ALL.len()],
+}
+
+impl Layout {
+    /// Finds the hierarchies in the text of a `mountinfo` file. `prefix` is put in
+    /// front of every mount point (`/` on a live system).
+    ///
+    /// # Errors
+    /// When no hierarchy can be opened at all.
+    pub fn detect(mountinfo: &str, prefix: &Path, budget: &Arc<FdBudget>) -> io::Result<Self> {
+        let mut hierarchies: Vec<Hierarchy> = Vec::new();
+        for mount in mountinfo
+            .lines()
+            .filter_map(|line| MountInfo::from_line(line).ok())
+        {
+            let Some((version, controllers)) = kind_of(&mount) else {
+                continue;
+            };
+            // The same hierarchy may be mounted several times; the widest mount serves.
+            let known = hierarchies
+                .iter()
+                .position(|known| known.version == version && known.controllers == controllers);
+            if known.is_some_and(|index| {
+                hierarchies
+                    .get(index)
+                    .is_some_and(|known| known.mounted_path.len() <= mount.root.len())
+            }) {
+                continue;
+            }
+            let relative = mount
+                .mount_point
+                .strip_prefix("/")
+                .unwrap_or(&mount.mount_point);
+            let mount_point = prefix.join(relative);
+            let root = match Node::open_root(&mount_point, Arc::clone(budget)) {
+                Ok(root) => root,
+                Err(error) => {
+                    log::warn!(
+                        "cannot use the cgroup mount {}: {error}",
+                        mount_point.display()
+                    );
+                    continue;
+                }
+            };
+            if let Some(index) = known {
+                hierarchies.remove(index);
+            }
+            hierarchies.push(Hierarchy {
+                version,
+                controllers,
+                mount_point,
+                mounted_path: mount.root,
+                root,
+                nodes: RwLock::default(),
+            });
+        }
+        if hierarchies.is_empty() {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "no cgroup file system is mounted; mount cgroup2 on /sys/fs/cgroup",
+            ));
+        }
+        let unified = hierarchies
+            .iter()
+            .position(|hierarchy| hierarchy.version == Version::V2);
+        let by_controller = Controller::ALL.map(|controller| {
+            hierarchies
+                .iter()
+                .position(|hierarchy| {
+                    hierarchy
+                        .controllers
+                        .iter()
+                        .any(|name| name == controller.v1_name())
+                })
+                .or(unified)
+        });
+        Ok(Self {
+            hierarchies,
+            by_controller,
+        })
+    }
+
+    /// The mounted hierarchies: version, v1 controllers (or the name, as
+    /// `name=systemd`) and mount point.
+    pub fn mounts(&self) -> impl Iterator<Item = (Version, &[String], &Path)> {
+        self.hierarchies.iter().map(|hierarchy| {
+            (
+                hierarchy.version,
+                hierarchy.controllers.as_slice(),
+                hierarchy.mount_point.as_path(),
+            )
+        })
+    }
+
+    pub(super) fn index_of(&self, controller: Controller) -> Option<usize> {
+        self.by_controller
+            .get(controller as usize)
+            .copied()
+            .flatten()
+    }
+
+    /// The path of the process in each hierarchy, from the text of its
+    /// `/proc/PID/cgroup`; `None` where it has none or lies outside of what is mounted.
+    #[must_use]
+    pub fn paths(&self, pid_cgroup: &str) -> Vec<Option<String>> {
+        self.hierarchies
+            .iter()
+            .map(|hierarchy| {
+                let found = memberships(pid_cgroup).find(|line| hierarchy.matches(line))?;
+                Some(found.path.to_owned())
+            })
+            .collect()
+    }
+
+    /// Opens the cgroup with these paths (see [`Layout::paths`]). A hierarchy in which
+    /// the directory cannot be opened is left out, as if it were not mounted.
+    #[must_use]
+    pub fn open(self: &Arc<Self>, paths: &[Option<String>]) -> Cgroup {
+        let nodes = self
+            .hierarchies
+            .iter()
+            .zip(paths)
+            .map(|(hierarchy, path)| hierarchy.open(path.as_deref()?).ok())
+            .collect();
+        Cgroup {
+            layout: Arc::clone(self),
+            nodes,
+            paths: paths.to_vec(),
+        }
+    }
+
+    /// Drops the entries of cgroups that nobody holds any more.
+    pub fn forget_unused(&self) {
+        for hierarchy in &self.hierarchies {
+            hierarchy
+                .nodes
+                .write()
+                .retain(|_, node| node.strong_count() > 0);
+        }
+    }
+}
+
+impl Hierarchy {
+    fn matches(&self, line: &Membership<'_>) -> bool {
+        match self.version {
+            Version::V2 => line.is_v2(),
+            Version::V1 => line
+                .controllers
+                .split(',')
+                .any(|name| self.controllers.iter().any(|own| own == name)),
+        }
+    }
+
+    /// Opens `path` and, as its parents, all directories on the way.
+    fn open(&self, path: &str) -> io::Result<Arc<Node>> {
+        let below = match self.mounted_path.as_str() {
+            "/" => path,
+            mounted => path.strip_prefix(mounted).ok_or(io::ErrorKind::NotFound)?,
+        };
+        let mut node = Arc::clone(&self.root);
+        let mut known_path = String::new();
+        for name in below.split('/').filter(|name| !name.is_empty()) {
+            if name == ".." {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            known_path.push('/');
+            known_path.push_str(name);
+            let known = self.nodes.read().get(&known_path).and_then(Weak::upgrade);
+            // A cgroup that was removed and made again under its old name is another one.
+            node = match known.filter(|known| node.has_child(name, known.inode())) {
+                Some(known) => known,
+                None => {
+                    let opened = node.open_child(name)?;
+                    self.nodes
+                        .write()
+                        .insert(known_path.clone(), Arc::downgrade(&opened));
+                    opened
+                }
+            };
+        }
+        Ok(node)
+    }
+}
+
+/// Version and controllers of a cgroup mount, `None` for any other mount.
+fn kind_of(mount: &MountInfo) -> Option<(Version, Vec<String>)> {
+    match mount.fs_type.as_str() {
+        "cgroup2" => Some((Version::V2, Vec::new())),
+        "cgroup" => {
+            let mut controllers: Vec<String> = mount
+                .super_options
+                .iter()
+                .filter_map(|(option, value)| match value {
+                    None => Some(option.clone()),
+                    Some(value) if option == "name" => Some(format!("name={value}")),
+                    Some(_) => None,
+                })
+                .filter(|option| {
+                    !matches!(
+                        option.as_str(),
+                        "rw" | "ro" | "xattr" | "noprefix" | "clone_children"
+                    )
+                })
+                .collect();
+            controllers.sort_unstable();
+            Some((Version::V1, controllers))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,58 @@
+//! One file for each subcommand.
+
+pub mod daemon;
+pub mod run;
+pub mod show;
+
+use std::process::ExitCode;
+
+use log::LevelFilter;
+
+use crate::cli::{Cli, Command};
+
+/// Why a command failed, with its exit code.
+#[derive(Debug)]
+pub struct Failure {
+    /// Exit code of the process.
+    pub exit_code: u8,
+    /// What failed; printed as one sentence.
+    pub cause: anyhow::Error,
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(cause: anyhow::Error) -> Self {
+        Self {
+            exit_code: 1,
+            cause,
+        }
+    }
+}
+
+/// Does what the command line asks for.
+///
+/// # Errors
+/// What the command fails with; exit code 1 unless `lxcfs run` says otherwise.
+pub fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
+    init_logging(cli);
+    match &cli.command {
+        None => Ok(daemon::run(&cli.daemon)?),
+        Some(Command::Run(args)) => run::run(args),
+        Some(Command::Show(args)) => Ok(show::run(args)?),
+    }
+}
+
+/// Logs to standard error; `RUST_LOG` overrides the level.
+fn init_logging(cli: &Cli) {
+    let level = if cli.daemon.debug {
+        LevelFilter::Debug
+    } else if cli.command.is_some() {
+        LevelFilter::Warn
+    } else {
+        LevelFilter::Info
+    };
+    env_logger::Builder::new()
+        .filter_level(level)
+        .parse_default_env()
+        .format_timestamp(None)
+        .init();
+}

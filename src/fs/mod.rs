@@ -1,0 +1,4 @@
+//! The tree as the kernel asks for it.
+
+mod handles;
+pub mod tree;

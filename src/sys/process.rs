@@ -1,0 +1,58 @@
+//! Processes that are not a fresh program: fork(2) without exec.
+
+use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
+
+use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::unistd::{ForkResult, Pid, getpid, getppid};
+
+/// Exit code of a child whose code panicked.
+const PANICKED: u8 = 101;
+
+/// Forks: the child's pid in the parent, `None` in the child, which is to go on with
+/// [`finish`].
+///
+/// # Errors
+/// What fork(2) says; `EDEADLK` if the process has other threads, whose locks the
+/// child could never take.
+pub fn fork() -> io::Result<Option<Pid>> {
+    if fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(Errno::EDEADLK.into());
+    }
+    // SAFETY: no other thread exists, so the child is as consistent as the parent.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(Some(child)),
+        ForkResult::Child => Ok(None),
+    }
+}
+
+/// Ends a forked child with the exit code that `body` returns. Neither a panic nor a
+/// destructor of what the child shares with its parent gets beyond this point.
+pub fn finish(body: impl FnOnce() -> u8) -> ! {
+    let code = catch_unwind(AssertUnwindSafe(body)).unwrap_or(PANICKED);
+    // SAFETY: _exit takes any code and does not return.
+    unsafe { libc::_exit(i32::from(code)) }
+}
+
+/// Has the program that `command` starts get `signal` when this process dies.
+pub fn die_with_parent(command: &mut Command, signal: Signal) {
+    let parent = getpid();
+    let tie = move || {
+        prctl::set_pdeathsig(signal)?;
+        if getppid() == parent {
+            Ok(())
+        } else {
+            Err(Errno::ESRCH.into())
+        }
+    };
+    // SAFETY: between fork and exec only prctl(2) and getppid(2) are called, both
+    // async-signal-safe, and nothing is allocated.
+    unsafe {
+        command.pre_exec(tie);
+    }
+}
