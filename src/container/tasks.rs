@@ -38,7 +38,11 @@ impl Tasks {
             ..Self::default()
         };
         let inspected = threads.len().min(MOST_INSPECTED);
-        for thread in threads.iter().take(MOST_INSPECTED).filter(|thread| **thread != reader) {
+        for thread in threads
+            .iter()
+            .take(MOST_INSPECTED)
+            .filter(|thread| **thread != reader)
+        {
             match proc.stat(*thread).map(|stat| stat.state) {
                 Some(b'R') => tasks.running += 1,
                 Some(b'D') => tasks.blocked += 1,

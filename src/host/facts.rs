@@ -10,6 +10,7 @@ use nix::time::{ClockId, clock_gettime};
 use super::kept::{KeptFile, Snapshot};
 use super::process::Proc;
 use crate::parse::cpu_list::CpuSet;
+use crate::parse::cpuinfo::CpuInfo;
 use crate::parse::meminfo::MemInfo;
 
 /// How long a snapshot of quickly changing figures serves.
@@ -24,6 +25,7 @@ pub struct Host {
     pub proc: Proc,
     meminfo: (KeptFile, Snapshot<MemInfo>),
     online: (KeptFile, Snapshot<CpuSet>),
+    cpuinfo: (KeptFile, Snapshot<CpuInfo>),
 }
 
 impl Host {
@@ -48,6 +50,7 @@ impl Host {
                 open("sys/devices/system/cpu/online")?,
                 Snapshot::new(LONGER),
             ),
+            cpuinfo: (open("proc/cpuinfo")?, Snapshot::new(LONGER)),
         })
     }
 
@@ -55,6 +58,20 @@ impl Host {
     pub fn meminfo(&self) -> Arc<MemInfo> {
         let (file, snapshot) = &self.meminfo;
         snapshot.get(|| Ok(MemInfo::parse(&file.read()?)))
+    }
+
+    /// `/proc/cpuinfo`. Costly on large machines, where little but the frequencies changes.
+    pub fn cpuinfo(&self) -> Arc<CpuInfo> {
+        let (file, snapshot) = &self.cpuinfo;
+        snapshot.get(|| Ok(CpuInfo::parse(file.read()?.into_bytes())))
+    }
+
+    /// The present content of `/proc/FILE`.
+    ///
+    /// # Errors
+    /// What open(2) and read(2) say.
+    pub fn proc_file(&self, name: &str) -> io::Result<Vec<u8>> {
+        self.proc.read_file(name)
     }
 
     /// CPUs that are online.
