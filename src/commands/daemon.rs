@@ -35,20 +35,32 @@ const ROUNDS_PER_CLEAN_UP: u32 = 6;
 /// # Errors
 /// One sentence about what stands in the way of serving.
 pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
-    let Some(mountpoint) = &args.mountpoint else { bail!("the mount point is missing") };
+    let Some(mountpoint) = &args.mountpoint else {
+        bail!("the mount point is missing")
+    };
     if !geteuid().is_root() {
         bail!("only root can mount for all users; run it as root");
     }
     report_compatible_options(args);
     let signals = block_signals()?;
-    let pid_file = PidFile::lock(&args.pid_file.clone().unwrap_or_else(|| args.runtime_dir.join("lxcfs.pid")))?;
+    let pid_file = PidFile::lock(
+        &args
+            .pid_file
+            .clone()
+            .unwrap_or_else(|| args.runtime_dir.join("lxcfs.pid")),
+    )?;
     let views = views(args)?;
-    let sys = SysTree::open(Path::new("/sys/devices/system/cpu")).context("cannot open /sys/devices/system/cpu")?;
+    let sys = SysTree::open(Path::new("/sys/devices/system/cpu"))
+        .context("cannot open /sys/devices/system/cpu")?;
 
     let mount = Mount::new(mountpoint, &args.options)?;
-    let fds = mount.fds(thread_count()).context("cannot open further fds of the FUSE connection")?;
-    let threads = server::serve(&LxcFs::new(Arc::clone(&views), sys), fds).context("cannot start serving")?;
-    std::fs::read(mount.mountpoint().join("proc/uptime")).context("the mounted files do not answer")?;
+    let fds = mount
+        .fds(thread_count())
+        .context("cannot open further fds of the FUSE connection")?;
+    let threads =
+        server::serve(&LxcFs::new(Arc::clone(&views), sys), fds).context("cannot start serving")?;
+    std::fs::read(mount.mountpoint().join("proc/uptime"))
+        .context("the mounted files do not answer")?;
     pid_file.write()?;
 
     let unmounted = Arc::new(AtomicBool::new(false));
@@ -63,7 +75,14 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
             Signal::SIGUSR1 => log::info!("SIGUSR1 has no effect: there is nothing to reload"),
             Signal::SIGUSR2 => {
                 let on = views.toggle();
-                log::info!("the container views are {}", if on { "on" } else { "off: the host's files are shown" });
+                log::info!(
+                    "the container views are {}",
+                    if on {
+                        "on"
+                    } else {
+                        "off: the host's files are shown"
+                    }
+                );
             }
             signal => {
                 match unmounted.load(Ordering::Relaxed) {
@@ -78,13 +97,41 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
 
 fn report_compatible_options(args: &DaemonArgs) {
     let given = [
-        (args.foreground, "--foreground", "the daemon always stays in the foreground"),
-        (args.enable_loadavg, "--enable-loadavg", "load averages are always the container's"),
-        (args.enable_cfs, "--enable-cfs", "--cpu-view=quota is the default"),
-        (args.enable_pidfd, "--enable-pidfd", "readers are always identified safely"),
-        (args.enable_psi_poll, "--enable-psi-poll", "there are no pressure files yet"),
-        (args.enable_cgroup, "--enable-cgroup", "the kernel's cgroup namespaces replace it"),
-        (args.single_threaded, "-s", "several readers are always served at once"),
+        (
+            args.foreground,
+            "--foreground",
+            "the daemon always stays in the foreground",
+        ),
+        (
+            args.enable_loadavg,
+            "--enable-loadavg",
+            "load averages are always the container's",
+        ),
+        (
+            args.enable_cfs,
+            "--enable-cfs",
+            "--cpu-view=quota is the default",
+        ),
+        (
+            args.enable_pidfd,
+            "--enable-pidfd",
+            "readers are always identified safely",
+        ),
+        (
+            args.enable_psi_poll,
+            "--enable-psi-poll",
+            "there are no pressure files yet",
+        ),
+        (
+            args.enable_cgroup,
+            "--enable-cgroup",
+            "the kernel's cgroup namespaces replace it",
+        ),
+        (
+            args.single_threaded,
+            "-s",
+            "several readers are always served at once",
+        ),
     ];
     for (_, option, reason) in given.into_iter().filter(|(given, ..)| *given) {
         log::info!("{option} has no effect: {reason}");
@@ -94,7 +141,13 @@ fn report_compatible_options(args: &DaemonArgs) {
 /// The signals that the main thread waits for; blocked in all threads made from now on.
 fn block_signals() -> anyhow::Result<SigSet> {
     let mut signals = SigSet::empty();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2] {
+    for signal in [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGUSR1,
+        Signal::SIGUSR2,
+    ] {
         signals.add(signal);
     }
     signals.thread_block().context("cannot block signals")?;
@@ -105,16 +158,23 @@ fn views(args: &DaemonArgs) -> anyhow::Result<Arc<Views>> {
     let host = Arc::new(Host::open(Path::new("/"))?);
     // Half of the fd table is left for what requests open for a moment.
     let budget = Arc::new(FdBudget::new(raise_fd_limit() / 2));
-    let mountinfo = std::fs::read("/proc/self/mountinfo").context("cannot read /proc/self/mountinfo")?;
-    let layout = Layout::detect(&String::from_utf8_lossy(&mountinfo), Path::new("/"), &budget)
-        .context("cannot find the cgroup hierarchies")?;
+    let mountinfo =
+        std::fs::read("/proc/self/mountinfo").context("cannot read /proc/self/mountinfo")?;
+    let layout = Layout::detect(
+        &String::from_utf8_lossy(&mountinfo),
+        Path::new("/"),
+        &budget,
+    )
+    .context("cannot find the cgroup hierarchies")?;
     let containers = Containers::new(Arc::clone(&host), Arc::new(layout));
     Ok(Arc::new(Views::new(host, containers, args.view_options())))
 }
 
 /// Allows as many open files as the system lets this process have.
 fn raise_fd_limit() -> usize {
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 1024 };
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return 1024;
+    };
     let limit = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
         Ok(()) => hard,
         Err(_) => soft,
@@ -123,7 +183,9 @@ fn raise_fd_limit() -> usize {
 }
 
 fn thread_count() -> usize {
-    thread::available_parallelism().map_or(2, usize::from).clamp(2, MOST_THREADS)
+    thread::available_parallelism()
+        .map_or(2, usize::from)
+        .clamp(2, MOST_THREADS)
 }
 
 /// Ends the process when the serving threads end, which they do after an unmount.
@@ -135,7 +197,10 @@ fn watch(threads: Vec<thread::JoinHandle<()>>, unmounted: Arc<AtomicBool>) -> an
         unmounted.store(true, Ordering::Relaxed);
         let _ = kill(getpid(), Signal::SIGTERM);
     };
-    thread::Builder::new().name("watch".to_owned()).spawn(wait).context("cannot start a thread")?;
+    thread::Builder::new()
+        .name("watch".to_owned())
+        .spawn(wait)
+        .context("cannot start a thread")?;
     Ok(())
 }
 
@@ -150,7 +215,10 @@ fn keep_house(views: Arc<Views>) -> anyhow::Result<()> {
             }
         }
     };
-    thread::Builder::new().name("housekeeping".to_owned()).spawn(work).context("cannot start a thread")?;
+    thread::Builder::new()
+        .name("housekeeping".to_owned())
+        .spawn(work)
+        .context("cannot start a thread")?;
     Ok(())
 }
 
@@ -164,7 +232,8 @@ impl PidFile {
     fn lock(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
         if let Some(directory) = path.parent() {
-            std::fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
+            std::fs::create_dir_all(directory)
+                .with_context(|| format!("cannot create {}", directory.display()))?;
         }
         let file = std::fs::OpenOptions::new()
             .read(true)
@@ -175,7 +244,10 @@ impl PidFile {
             .open(path)
             .with_context(|| format!("cannot open the pid file {shown}"))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => Ok(Self { path: path.to_owned(), file }),
+            Ok(file) => Ok(Self {
+                path: path.to_owned(),
+                file,
+            }),
             Err((_, Errno::EWOULDBLOCK)) => {
                 let holder = std::fs::read_to_string(path).unwrap_or_default();
                 bail!(
@@ -183,7 +255,9 @@ impl PidFile {
                     holder.trim()
                 )
             }
-            Err((_, errno)) => Err(errno).with_context(|| format!("cannot lock the pid file {shown}")),
+            Err((_, errno)) => {
+                Err(errno).with_context(|| format!("cannot lock the pid file {shown}"))
+            }
         }
     }
 

@@ -204,7 +204,7 @@ impl Containers {
         while let Some(outer) = around {
             match outer.init {
                 Some(outer_init) if self.has_boundary(outer_init, place, paths) => {
-                    init = Some(outer_init)
+                    init = Some(outer_init);
                 }
                 _ => break,
             }

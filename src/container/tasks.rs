@@ -31,7 +31,7 @@ impl Tasks {
     /// Counts the threads. `reader` waits for this very answer: the kernel's own file would
     /// be read by a running thread, so it counts as one.
     fn count(cgroup: &Cgroup, proc: &Proc, reader: i32) -> Result<Self, Error> {
-        let threads = cgroup.threads(usize::MAX)?;
+        let threads = cgroup.threads()?;
         let mut tasks = Self {
             total: threads.len() as u64,
             newest: threads.iter().copied().max().unwrap_or(0),

@@ -39,7 +39,12 @@ impl Views {
     /// Views of `containers`.
     #[must_use]
     pub fn new(host: Arc<Host>, containers: Containers, options: Options) -> Self {
-        Self { host, containers, options, off: AtomicBool::new(false) }
+        Self {
+            host,
+            containers,
+            options,
+            off: AtomicBool::new(false),
+        }
     }
 
     /// Switches all views off, so that readers get the host's files, or on again. Gives
@@ -73,7 +78,8 @@ impl Views {
                 return Ok(self.host_file(file));
             }
             let mut out = Vec::with_capacity(4096);
-            self.render_for(file, resolved, reader, &mut out).map(|()| Ok(out))
+            self.render_for(file, resolved, reader, &mut out)
+                .map(|()| Ok(out))
         })?
     }
 
@@ -95,7 +101,11 @@ impl Views {
 
     /// Does `work` for the container of `reader`. If its cgroup turns out to have been
     /// removed, the reader is looked up once more.
-    fn for_container<T>(&self, reader: i32, work: impl Fn(&Resolved) -> Result<T, Gone>) -> Result<T, Errno> {
+    fn for_container<T>(
+        &self,
+        reader: i32,
+        work: impl Fn(&Resolved) -> Result<T, Gone>,
+    ) -> Result<T, Errno> {
         let resolved = self.containers.resolve(reader)?;
         if let Ok(done) = work(&resolved) {
             return Ok(done);
@@ -106,13 +116,23 @@ impl Views {
     }
 
     fn host_file(&self, file: ProcFile) -> Result<Vec<u8>, Errno> {
-        self.host.proc_file(file.name()).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
+        self.host
+            .proc_file(file.name())
+            .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
     }
 
-    fn render_for(&self, file: ProcFile, resolved: &Resolved, reader: i32, out: &mut Vec<u8>) -> Result<(), Gone> {
+    fn render_for(
+        &self,
+        file: ProcFile,
+        resolved: &Resolved,
+        reader: i32,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Gone> {
         let container = &*resolved.container;
         match file {
-            ProcFile::Cpuinfo => view::cpuinfo::render(&self.host.cpuinfo(), &self.shown(container)?, out),
+            ProcFile::Cpuinfo => {
+                view::cpuinfo::render(&self.host.cpuinfo(), &self.shown(container)?, out);
+            }
             ProcFile::Meminfo => self.meminfo(container, out)?,
             ProcFile::Swaps => self.swaps(container, out)?,
             ProcFile::Diskstats | ProcFile::Loadavg | ProcFile::Stat | ProcFile::Uptime => {}
@@ -140,11 +160,21 @@ impl Views {
 
     fn swaps(&self, container: &Container, out: &mut Vec<u8>) -> Result<(), Gone> {
         let memory = container.memory(&self.host)?;
-        view::swaps::render(&self.swap_view(memory.swap, self.host.meminfo().get("SwapTotal")), out);
+        view::swaps::render(
+            &self.swap_view(memory.swap, self.host.meminfo().get("SwapTotal")),
+            out,
+        );
         Ok(())
     }
 
-    fn swap_view(&self, swap: Option<crate::cgroup::account::Swap>, host_total_kb: Option<u64>) -> SwapView {
-        SwapView::new(host_total_kb.unwrap_or(0), swap.filter(|_| !self.options.disable_swap))
+    fn swap_view(
+        &self,
+        swap: Option<crate::cgroup::account::Swap>,
+        host_total_kb: Option<u64>,
+    ) -> SwapView {
+        SwapView::new(
+            host_total_kb.unwrap_or(0),
+            swap.filter(|_| !self.options.disable_swap),
+        )
     }
 }
