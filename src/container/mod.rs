@@ -1,5 +1,6 @@
 //! From a reader to its container, and what is kept for each container.
 
+pub mod apportion;
 mod boundary;
 pub mod cpu_time;
 mod fallback;
@@ -8,21 +9,35 @@ mod namespaces;
 mod resolve;
 mod tasks;
 
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use parking_lot::Mutex;
 
 pub use self::resolve::{Containers, Resolved};
 pub use self::tasks::Tasks;
 
-use self::cpu_time::CpuTime;
+use self::apportion::{Apportioned, Disk, DiskTime};
+use self::cpu_time::{Cpu, CpuTime};
 use self::load::{Load, PERIOD_NSEC};
 use self::tasks::TaskCount;
 use crate::cgroup::account::{DeviceIo, Memory};
 use crate::cgroup::{Cgroup, Error, Limit};
 use crate::host::{Host, boottime_nsec};
 use crate::parse::cpu_list::CpuSet;
+use crate::parse::diskstats::Device;
+use crate::parse::keyed::DeviceNumber;
 
 /// The load average is kept up for containers whose file was read in this time.
 const LOAD_KEPT_NSEC: u64 = 15 * 60 * 1_000_000_000;
+
+/// How long the disks behind the mounts are taken for the same.
+const BACKING_LIFETIME: Duration = Duration::from_secs(30);
+
+/// Clock ticks of `/proc` files in nanoseconds: `USER_HZ` is 100 on every architecture
+/// that has containers.
+pub const TICK_NSEC: u64 = 10_000_000;
 
 /// The cgroup has been removed: the reader must be somewhere else by now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +59,10 @@ pub struct Container {
 #[derive(Debug)]
 struct State {
     cpu: CpuTime,
+    counters: Apportioned,
+    disk_times: HashMap<DeviceNumber, DiskTime>,
     load: Option<KeptLoad>,
+    backing: Option<(Instant, Arc<[DeviceNumber]>)>,
     // The last good values, for when a source fails.
     memory: Memory,
     cpus_shown: CpuSet,
@@ -58,6 +76,23 @@ struct KeptLoad {
     load: Load,
     advanced_nsec: u64,
     last_read_nsec: u64,
+}
+
+/// What a container did since its start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// Time by CPU shown.
+    pub cpus: Vec<Cpu>,
+    /// Idle time of all CPUs shown.
+    pub idle_nsec: u64,
+    /// Its share of the host's interrupts.
+    pub interrupts: u64,
+    /// Its share of the host's context switches.
+    pub context_switches: u64,
+    /// Its share of the host's forks.
+    pub forks: u64,
+    /// Its share of the host's softirqs, by kind.
+    pub softirqs: Vec<u64>,
 }
 
 /// Which CPUs a container is shown.
@@ -76,7 +111,10 @@ impl Container {
     fn new(cgroup: Cgroup, is_host: bool, started_nsec: u64) -> Self {
         let state = State {
             cpu: CpuTime::new(started_nsec),
+            counters: Apportioned::default(),
+            disk_times: HashMap::new(),
             load: None,
+            backing: None,
             memory: Memory::default(),
             cpus_shown: CpuSet::new(),
             io: Vec::new(),
@@ -134,34 +172,84 @@ impl Container {
         })
     }
 
-    /// CPU time since the container's start, on the CPUs `shown`.
+    /// CPU time since the container's start on the CPUs it is `shown`, and its share of
+    /// what the host counts along with CPU time.
     ///
     /// # Errors
     /// [`Gone`] when the cgroup has been removed.
-    pub fn cpu_time(&self, shown: &CpuSet) -> Result<CpuTime, Gone> {
+    pub fn activity(&self, host: &Host, shown: &CpuSet) -> Result<Activity, Gone> {
         let now_nsec = boottime_nsec();
-        let read = self.cgroup.cpu_usage().map(Option::unwrap_or_default);
-        let usage = match read {
-            Ok(usage) => Some(usage),
+        let usage = match self.cgroup.cpu_usage() {
+            Ok(usage) => Some(usage.unwrap_or_default()),
             Err(Error::Gone) => return Err(Gone),
             Err(error) => {
                 fallback::report("CPU time", &error);
                 None
             }
         };
+        let host = host.stat();
+        let busy_ticks = host.total.unwrap_or_default().busy();
+        let softirqs = host.softirqs.as_deref().unwrap_or_default();
+        let mut counted = vec![
+            host.interrupts.unwrap_or(0),
+            host.context_switches.unwrap_or(0),
+            host.processes.unwrap_or(0),
+        ];
+        counted.extend_from_slice(softirqs);
+
         let mut state = self.state.lock();
         if let Some(usage) = usage {
+            let used_nsec = usage.user_nsec.saturating_add(usage.system_nsec);
             state.cpu.advance(now_nsec, shown, &usage);
+            state
+                .counters
+                .advance(used_nsec, busy_ticks.saturating_mul(TICK_NSEC), &counted);
         }
-        Ok(state.cpu.clone())
+        let counters = &state.counters;
+        Ok(Activity {
+            cpus: state.cpu.cpus().to_vec(),
+            idle_nsec: state.cpu.total().idle_nsec,
+            interrupts: counters.get(0),
+            context_switches: counters.get(1),
+            forks: counters.get(2),
+            softirqs: (3..3 + softirqs.len())
+                .map(|index| counters.get(index))
+                .collect(),
+        })
     }
 
-    /// I/O by device.
+    /// What the container did on each of the host's disks. `age_nsec` is its age.
     ///
     /// # Errors
     /// [`Gone`] when the cgroup has been removed.
-    pub fn io(&self) -> Result<Vec<DeviceIo>, Gone> {
-        self.or_last(self.cgroup.io(), "I/O", |state| &mut state.io)
+    pub fn disks(&self, host: &[Device], age_nsec: u64) -> Result<Vec<Disk>, Gone> {
+        let io = self.or_last(self.cgroup.io(), "I/O", |state| &mut state.io)?;
+        let mut state = self.state.lock();
+        let disks = io.into_iter().filter_map(|io| {
+            let number = (io.major, io.minor);
+            let device = host
+                .iter()
+                .find(|device| (device.major, device.minor) == number)?;
+            let time = state.disk_times.entry(number).or_default();
+            time.advance(age_nsec / 1_000_000, device, &io);
+            Some(Disk {
+                io,
+                time: time.msec(),
+            })
+        });
+        Ok(disks.collect())
+    }
+
+    /// The disks that back the mounts of the container, as the thread `reader` sees them.
+    pub fn backing_disks(&self, host: &Host, reader: i32) -> Arc<[DeviceNumber]> {
+        if let Some((found, disks)) = &self.state.lock().backing
+            && found.elapsed() < BACKING_LIFETIME
+        {
+            return Arc::clone(disks);
+        }
+        let disks: Arc<[_]> = host.disks_of_mounts(reader).into();
+        self.state.lock().backing = Some((Instant::now(), Arc::clone(&disks)));
+        disks
     }
 
     /// The container's threads, as the thread `reader` of it sees them.
@@ -175,9 +263,6 @@ impl Container {
 
     /// The load average. At the first read it is estimated from the threads that are
     /// active now and the container's age; from then on it is kept up.
-    ///
-    /// # Errors
-    /// [`Gone`] when the cgroup has been removed.
     pub fn load(&self, active: u64, started_nsec: u64) -> Load {
         let now_nsec = boottime_nsec();
         let mut state = self.state.lock();

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
+use nix::unistd::getpid;
 
 use super::tree::ProcFile;
-use crate::container::{Container, Containers, CpuView, Gone, Resolved};
+use crate::container::{Container, Containers, CpuView, Gone, Resolved, TICK_NSEC, Tasks};
+use crate::host::process::Namespace;
 use crate::host::{Host, boottime_nsec};
 use crate::parse::cpu_list::CpuSet;
 use crate::view;
@@ -33,6 +35,7 @@ pub struct Views {
     containers: Containers,
     options: Options,
     off: AtomicBool,
+    own_time_namespace: Option<u64>,
 }
 
 impl Views {
@@ -40,6 +43,7 @@ impl Views {
     #[must_use]
     pub fn new(host: Arc<Host>, containers: Containers, options: Options) -> Self {
         Self {
+            own_time_namespace: host.proc.namespace(getpid().as_raw(), Namespace::Time),
             host,
             containers,
             options,
@@ -135,10 +139,110 @@ impl Views {
             }
             ProcFile::Meminfo => self.meminfo(container, out)?,
             ProcFile::Swaps => self.swaps(container, out)?,
-            ProcFile::Diskstats | ProcFile::Loadavg | ProcFile::Stat | ProcFile::Uptime => {}
+            ProcFile::Diskstats => self.diskstats(resolved, reader, out)?,
+            ProcFile::Loadavg => self.loadavg(resolved, reader, out)?,
+            ProcFile::Stat => self.stat(container, reader, out)?,
+            ProcFile::Uptime => self.uptime(resolved, reader, out)?,
         }
-        let _ = (reader, boottime_nsec());
         Ok(())
+    }
+
+    fn stat(&self, container: &Container, reader: i32, out: &mut Vec<u8>) -> Result<(), Gone> {
+        let activity = container.activity(&self.host, &self.shown(container)?)?;
+        let tasks = container.tasks(&self.host, reader)?;
+        let host = self.host.stat();
+        let input = view::stat::Input {
+            cpus: &activity.cpus,
+            ticks_per_sec: 1_000_000_000 / TICK_NSEC,
+            interrupts: activity.interrupts,
+            interrupt_columns: host.interrupt_columns,
+            context_switches: activity.context_switches,
+            btime_sec: self.btime_sec(host.btime_sec.unwrap_or(0), reader),
+            processes: activity.forks,
+            last_pid: self.last_pid(&tasks, reader),
+            procs_running: tasks.running + 1,
+            procs_blocked: tasks.blocked,
+            softirqs: &activity.softirqs,
+        };
+        view::stat::render(&input, out);
+        Ok(())
+    }
+
+    fn uptime(&self, resolved: &Resolved, reader: i32, out: &mut Vec<u8>) -> Result<(), Gone> {
+        let container = &*resolved.container;
+        let activity = container.activity(&self.host, &self.shown(container)?)?;
+        let now_nsec = boottime_nsec();
+        let uptime_nsec = match self.time_offset_nsec(reader) {
+            0 => now_nsec.saturating_sub(self.started_nsec(resolved)),
+            offset => now_nsec.saturating_add_signed(offset),
+        };
+        view::uptime::render(
+            &view::uptime::Input {
+                uptime_nsec,
+                idle_nsec: activity.idle_nsec,
+            },
+            out,
+        );
+        Ok(())
+    }
+
+    fn loadavg(&self, resolved: &Resolved, reader: i32, out: &mut Vec<u8>) -> Result<(), Gone> {
+        let tasks = resolved.container.tasks(&self.host, reader)?;
+        let input = view::loadavg::Input {
+            load: &resolved
+                .container
+                .load(tasks.active(), resolved.started_nsec),
+            running: tasks.running + 1,
+            total: tasks.total,
+            last_pid: self.last_pid(&tasks, reader),
+        };
+        view::loadavg::render(&input, out);
+        Ok(())
+    }
+
+    fn diskstats(&self, resolved: &Resolved, reader: i32, out: &mut Vec<u8>) -> Result<(), Gone> {
+        let host = self.host.diskstats();
+        let age_nsec = boottime_nsec().saturating_sub(self.started_nsec(resolved));
+        let input = view::diskstats::Input {
+            host: &host,
+            disks: &resolved.container.disks(&host, age_nsec)?,
+            backing: &resolved.container.backing_disks(&self.host, reader),
+        };
+        view::diskstats::render(&input, out);
+        Ok(())
+    }
+
+    fn started_nsec(&self, resolved: &Resolved) -> u64 {
+        if self.options.host_uptime {
+            0
+        } else {
+            resolved.started_nsec
+        }
+    }
+
+    /// What the reader's time namespace adds to the time since boot; 0 without one.
+    fn time_offset_nsec(&self, reader: i32) -> i64 {
+        let proc = &self.host.proc;
+        if proc.namespace(reader, Namespace::Time) == self.own_time_namespace {
+            return 0;
+        }
+        proc.boottime_offset_nsec(reader)
+    }
+
+    /// The boot time that the kernel itself shows to the reader.
+    fn btime_sec(&self, host_sec: u64, reader: i32) -> u64 {
+        let offset_sec = self.time_offset_nsec(reader).div_euclid(1_000_000_000);
+        host_sec.saturating_add_signed(offset_sec.saturating_neg())
+    }
+
+    /// The newest pid that is to be seen from the reader's pid namespace.
+    fn last_pid(&self, tasks: &Tasks, reader: i32) -> u64 {
+        let pids =
+            [reader, tasks.newest].map(|thread| self.host.proc.innermost_pid(thread).unwrap_or(0));
+        pids.into_iter()
+            .max()
+            .and_then(|pid| u64::try_from(pid).ok())
+            .unwrap_or(0)
     }
 
     fn shown(&self, container: &Container) -> Result<CpuSet, Gone> {

@@ -2,6 +2,8 @@
 
 pub mod cpu_list;
 pub mod cpuinfo;
+pub mod diskstats;
+pub mod host_stat;
 pub mod keyed;
 pub mod limit;
 pub mod meminfo;

@@ -3,6 +3,7 @@
 //! Rendering avoids the formatting machinery: it runs for every read.
 
 pub mod cpuinfo;
+pub mod diskstats;
 pub mod loadavg;
 pub mod meminfo;
 pub mod stat;
