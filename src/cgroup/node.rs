@@ -155,8 +155,9 @@ impl Node {
         dir.iter()
             .flatten()
             .filter(|entry| entry.file_type() == Some(nix::dir::Type::Directory))
-            .filter_map(|entry| self.open_child(entry.file_name().to_str().ok()?).ok())
-            .filter(|child| child.inode != self.inode)
+            .filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned))
+            .filter(|name| name != "." && name != "..")
+            .filter_map(|name| self.open_child(&name).ok())
             .collect()
     }
 

@@ -81,6 +81,15 @@ pub struct DiskMsec {
     pub weighted_msec: u64,
 }
 
+/// The container's use of one disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Disk {
+    /// What its cgroup accounts.
+    pub io: DeviceIo,
+    /// Its share of the disk's time.
+    pub time: DiskMsec,
+}
+
 /// The container's share of the time that one disk spent, by number of I/Os.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DiskTime {

@@ -10,16 +10,13 @@ use nix::unistd::getpid;
 use parking_lot::{Mutex, RwLock};
 
 use super::namespaces::{CgroupNamespace, PidNamespace, Registry};
-use super::{Container, boundary};
+use super::{Container, TICK_NSEC, boundary};
 use crate::cgroup::Layout;
 use crate::host::process::Namespace;
 use crate::host::{Host, boottime_nsec};
 
 /// Nanoseconds after which the answer for a reader's place is looked up anew.
 const KEEP_UNUSED_NSEC: u64 = 60_000_000_000;
-
-/// Clock ticks of `/proc/PID/stat` in nanoseconds (`USER_HZ` is 100 everywhere).
-const TICK_NSEC: u64 = 10_000_000;
 
 /// Where a reader stands: all that its container follows from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -204,7 +201,7 @@ impl Containers {
         while let Some(outer) = around {
             match outer.init {
                 Some(outer_init) if self.has_boundary(outer_init, place, paths) => {
-                    init = Some(outer_init)
+                    init = Some(outer_init);
                 }
                 _ => break,
             }

@@ -31,14 +31,18 @@ impl Tasks {
     /// Counts the threads. `reader` waits for this very answer: the kernel's own file would
     /// be read by a running thread, so it counts as one.
     fn count(cgroup: &Cgroup, proc: &Proc, reader: i32) -> Result<Self, Error> {
-        let threads = cgroup.threads(usize::MAX)?;
+        let threads = cgroup.threads()?;
         let mut tasks = Self {
             total: threads.len() as u64,
             newest: threads.iter().copied().max().unwrap_or(0),
             ..Self::default()
         };
         let inspected = threads.len().min(MOST_INSPECTED);
-        for thread in threads.iter().take(MOST_INSPECTED).filter(|thread| **thread != reader) {
+        for thread in threads
+            .iter()
+            .take(MOST_INSPECTED)
+            .filter(|thread| **thread != reader)
+        {
             match proc.stat(*thread).map(|stat| stat.state) {
                 Some(b'R') => tasks.running += 1,
                 Some(b'D') => tasks.blocked += 1,

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, OpenAccMode, OpenFlags, ReplyAttr,
-    ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen, Request,
+    FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, OpenAccMode,
+    OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen,
+    Request,
 };
 use nix::errno::Errno;
 use nix::sys::stat::{FileStat, SFlag};
@@ -45,7 +46,12 @@ impl LxcFs {
         // Handles that an earlier server gave out are smaller: there have been fewer of
         // them than nanoseconds.
         let handles = Handles::new(boottime_nsec());
-        Self(Arc::new(Shared { views, sys, handles, mounted: SystemTime::now() }))
+        Self(Arc::new(Shared {
+            views,
+            sys,
+            handles,
+            mounted: SystemTime::now(),
+        }))
     }
 }
 
@@ -55,7 +61,8 @@ type Attributes = (FileAttr, Duration);
 impl Shared {
     fn look_up(&self, parent: u64, name: &OsStr) -> Result<Attributes, Errno> {
         let name = name.to_str().ok_or(Errno::ENOENT)?;
-        if let Some((_, inode, entry)) = tree::children(parent).find(|(known, _, _)| *known == name) {
+        if let Some((_, inode, entry)) = tree::children(parent).find(|(known, _, _)| *known == name)
+        {
             return Ok((self.fixed_attributes(inode, entry), FOREVER));
         }
         if parent != CPU && tree::entry(parent).is_some() {
@@ -64,9 +71,13 @@ impl Shared {
         // The answer is the same for every reader, whatever is hidden from him: the kernel
         // has one cache of names for all, and an ENOENT here would take away what others
         // have mounted there.
-        let (inode, stat) = self.sys.look_up(&*self.sys.path(parent)?, name)?;
+        let (inode, stat) = self.sys.look_up(&self.sys.path(parent)?, name)?;
         let path = self.sys.path(inode)?;
-        let keep = if sys_cpu::depends_on_reader(&path) { NEVER } else { A_WHILE };
+        let keep = if sys_cpu::depends_on_reader(&path) {
+            NEVER
+        } else {
+            A_WHILE
+        };
         Ok((self.sys_attributes(inode, &stat), keep))
     }
 
@@ -90,14 +101,20 @@ impl Shared {
             return Ok(());
         }
         match self.views.cpus_shown(reader)? {
-            Some(shown) if sys_cpu::hides(path, &shown, |policy| self.related_cpus(policy)) => Err(Errno::ENOENT),
+            Some(shown) if sys_cpu::hides(path, &shown, |policy| self.related_cpus(policy)) => {
+                Err(Errno::ENOENT)
+            }
             _ => Ok(()),
         }
     }
 
     fn related_cpus(&self, policy: usize) -> Option<crate::parse::cpu_list::CpuSet> {
-        let content = self.sys.read(&format!("cpufreq/policy{policy}/related_cpus")).ok()?;
-        crate::parse::cpu_list::CpuSet::parse("related_cpus", &String::from_utf8(content).ok()?).ok()
+        let content = self
+            .sys
+            .read(&format!("cpufreq/policy{policy}/related_cpus"))
+            .ok()?;
+        crate::parse::cpu_list::CpuSet::parse("related_cpus", &String::from_utf8(content).ok()?)
+            .ok()
     }
 
     fn open(&self, inode: u64, reader: i32, flags: OpenFlags) -> Result<u64, Errno> {
@@ -105,25 +122,33 @@ impl Shared {
             return Err(Errno::EACCES);
         }
         if tree::entry(inode).is_none() {
-            self.check_shown(&*self.sys.path(inode)?, reader)?;
+            self.check_shown(&self.sys.path(inode)?, reader)?;
         }
         Ok(self.handles.open())
     }
 
-    fn read(&self, inode: u64, handle: u64, offset: u64, size: u32, reader: i32) -> Result<Vec<u8>, Errno> {
+    fn read(
+        &self,
+        inode: u64,
+        handle: u64,
+        offset: u64,
+        size: u32,
+        reader: i32,
+    ) -> Result<Vec<u8>, Errno> {
         let size = usize::try_from(size).unwrap_or(usize::MAX);
-        self.handles.read(handle, offset, size, || match tree::entry(inode) {
-            Some(Entry::Proc(file)) => self.views.render(file, reader),
-            Some(Entry::Directory) => Err(Errno::EISDIR),
-            None => {
-                let path = self.sys.path(inode)?;
-                let content = self.sys.read(&path)?;
-                Ok(match self.views.cpus_shown(reader)? {
-                    Some(shown) => sys_cpu::narrow(&path, &content, &shown).into_owned(),
-                    None => content,
-                })
-            }
-        })
+        self.handles
+            .read(handle, offset, size, || match tree::entry(inode) {
+                Some(Entry::Proc(file)) => self.views.render(file, reader),
+                Some(Entry::Directory) => Err(Errno::EISDIR),
+                None => {
+                    let path = self.sys.path(inode)?;
+                    let content = self.sys.read(&path)?;
+                    Ok(match self.views.cpus_shown(reader)? {
+                        Some(shown) => sys_cpu::narrow(&path, &content, &shown).into_owned(),
+                        None => content,
+                    })
+                }
+            })
     }
 
     /// Everything in a directory, `.` and `..` first.
@@ -134,7 +159,10 @@ impl Shared {
             (tree::parent(inode), FileType::Directory, "..".to_owned()),
         ];
         if fixed && inode != CPU {
-            entries.extend(tree::children(inode).map(|(name, child, entry)| (child, kind_of(entry), name.to_owned())));
+            entries.extend(
+                tree::children(inode)
+                    .map(|(name, child, entry)| (child, kind_of(entry), name.to_owned())),
+            );
             return Ok(entries);
         }
         let path = self.sys.path(inode)?;
@@ -162,7 +190,9 @@ impl Shared {
     fn sys_attributes(&self, inode: u64, stat: &FileStat) -> FileAttr {
         let perm = u16::try_from(stat.st_mode & 0o555).unwrap_or(0);
         let size = u64::try_from(stat.st_size).unwrap_or(0);
-        let kind = file_type(SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()));
+        let kind = file_type(SFlag::from_bits_truncate(
+            stat.st_mode & SFlag::S_IFMT.bits(),
+        ));
         let nlink = u32::try_from(stat.st_nlink).unwrap_or(1);
         self.attr(inode, size, kind, perm, nlink)
     }
@@ -229,7 +259,13 @@ impl Filesystem for LxcFs {
         }
     }
 
-    fn getattr(&self, request: &Request, inode: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
+    fn getattr(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        _handle: Option<FileHandle>,
+        reply: ReplyAttr,
+    ) {
         match attempt(|| self.0.attributes(inode.0, reader(request))) {
             Ok((attr, keep)) => reply.attr(&keep, &attr),
             Err(errno) => reply.error(errno),
@@ -237,7 +273,7 @@ impl Filesystem for LxcFs {
     }
 
     fn readlink(&self, _request: &Request, inode: INodeNo, reply: ReplyData) {
-        match attempt(|| self.0.sys.link_target(&*self.0.sys.path(inode.0)?)) {
+        match attempt(|| self.0.sys.link_target(&self.0.sys.path(inode.0)?)) {
             Ok(target) => reply.data(target.as_encoded_bytes()),
             Err(errno) => reply.error(errno),
         }
@@ -246,7 +282,10 @@ impl Filesystem for LxcFs {
     fn open(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         match attempt(|| self.0.open(inode.0, reader(request), flags)) {
             // No page cache, since each reader reads something else; no FLUSH at close.
-            Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH),
+            Ok(handle) => reply.opened(
+                FileHandle(handle),
+                FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH,
+            ),
             Err(errno) => reply.error(errno),
         }
     }
@@ -262,7 +301,10 @@ impl Filesystem for LxcFs {
         _lock_owner: Option<fuser::LockOwner>,
         reply: ReplyData,
     ) {
-        match attempt(|| self.0.read(inode.0, handle.0, offset, size, reader(request))) {
+        match attempt(|| {
+            self.0
+                .read(inode.0, handle.0, offset, size, reader(request))
+        }) {
             Ok(content) => reply.data(&content),
             Err(errno) => reply.error(errno),
         }
@@ -292,7 +334,10 @@ impl Filesystem for LxcFs {
     ) {
         match attempt(|| self.0.list(inode.0, reader(request))) {
             Ok(entries) => {
-                for (next, (inode, kind, name)) in (1..).zip(entries).skip(usize::try_from(offset).unwrap_or(usize::MAX)) {
+                for (next, (inode, kind, name)) in (1..)
+                    .zip(entries)
+                    .skip(usize::try_from(offset).unwrap_or(usize::MAX))
+                {
                     if reply.add(INodeNo(inode), next, kind, name) {
                         break;
                     }

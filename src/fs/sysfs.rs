@@ -58,7 +58,10 @@ impl SysTree {
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let dir = openat(AT_FDCWD, path, flags, Mode::empty())?;
-        Ok(Self { dir, paths: RwLock::default() })
+        Ok(Self {
+            dir,
+            paths: RwLock::default(),
+        })
     }
 
     /// The path with this inode number; empty for the top. A number that an earlier
@@ -132,7 +135,11 @@ impl SysTree {
                 return None;
             }
             let path = join(directory, name);
-            Some(Child { inode: inode_of(&path), path, kind })
+            Some(Child {
+                inode: inode_of(&path),
+                path,
+                kind,
+            })
         });
         Ok(children.collect())
     }
@@ -170,7 +177,11 @@ fn here(path: &str) -> &str {
 }
 
 fn join(directory: &str, name: &str) -> String {
-    if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") }
+    if directory.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{directory}/{name}")
+    }
 }
 
 /// Inode numbers follow from the path alone, by the 64-bit FNV-1a hash: a new server, also
@@ -178,7 +189,9 @@ fn join(directory: &str, name: &str) -> String {
 fn inode_of(path: &str) -> u64 {
     const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x100_0000_01b3;
-    let hash = path.bytes().fold(OFFSET_BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
+    let hash = path.bytes().fold(OFFSET_BASIS, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(PRIME)
+    });
     hash | INODE_MARK
 }
 
@@ -214,7 +227,11 @@ mod tests {
     fn no_name_leads_out_of_the_tree() {
         let (_dir, tree) = tree();
         for name in ["..", ".", "", "../secret", "cpu0/topology"] {
-            assert_eq!(tree.look_up("", name).map(|_| ()), Err(Errno::ENOENT), "{name:?}");
+            assert_eq!(
+                tree.look_up("", name).map(|_| ()),
+                Err(Errno::ENOENT),
+                "{name:?}"
+            );
         }
         assert_eq!(tree.read("cpu0/out"), Err(Errno::ELOOP));
         assert_eq!(tree.link_target("cpu0/out").unwrap(), "../../secret");

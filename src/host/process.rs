@@ -123,6 +123,20 @@ impl Proc {
         line.split_ascii_whitespace().next_back()?.parse().ok()
     }
 
+    /// The content of a file of `/proc` itself.
+    ///
+    /// # Errors
+    /// What open(2) and read(2) say.
+    pub fn read_file(&self, name: &str) -> io::Result<Vec<u8>> {
+        let fd = openat(
+            &self.dir,
+            name,
+            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )?;
+        Ok(read_whole(fd)?)
+    }
+
     /// All process numbers.
     ///
     /// # Errors

@@ -6,7 +6,6 @@ pub mod diskstats;
 pub mod host_stat;
 pub mod keyed;
 pub mod limit;
-pub mod loadavg;
 pub mod meminfo;
 pub mod pid_cgroup;
 pub mod pid_stat;

@@ -175,10 +175,10 @@ fn context_options(options: &[String]) -> anyhow::Result<String> {
     for option in options.iter().filter(|option| !option.is_empty()) {
         match option.split_once('=') {
             None if IGNORED_OPTIONS.contains(&option.as_str()) => {
-                log::info!("option {option} has no effect")
+                log::info!("option {option} has no effect");
             }
             Some((key, _)) if IGNORED_SETTINGS.contains(&key) => {
-                log::info!("option {option} has no effect")
+                log::info!("option {option} has no effect");
             }
             Some((key, _)) if CONTEXT_SETTINGS.contains(&key) => {
                 passed.push(',');

@@ -1,5 +1,6 @@
 //! `/proc/cpuinfo`: the records of the CPUs shown, under their physical ids.
 
+use super::put_u64;
 use crate::parse::cpu_list::CpuSet;
 use crate::parse::cpuinfo::{Count, CpuInfo, Package, Segment};
 
@@ -25,7 +26,7 @@ pub fn render(host: &CpuInfo, shown: &CpuSet, out: &mut Vec<u8>) {
             continue;
         }
         match count(segment, &shown, &narrowed) {
-            Some(count) => out.extend_from_slice(count.to_string().as_bytes()),
+            Some(count) => put_u64(out, count as u64),
             None => out.extend_from_slice(host.segment_text(segment)),
         }
     }

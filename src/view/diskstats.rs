@@ -2,7 +2,7 @@
 
 use super::{put, put_u64, put_u64_padded};
 use crate::cgroup::account::DeviceIo;
-use crate::container::apportion::DiskMsec;
+use crate::container::apportion::Disk;
 use crate::parse::diskstats::Device;
 
 /// What the file is made of.
@@ -15,15 +15,6 @@ pub struct Input<'a> {
     /// Device numbers of disks that are shown though they were not used: those that
     /// back the container's mounts. Whole disks, as I/O is accounted by disk.
     pub backing: &'a [(u32, u32)],
-}
-
-/// The container's use of one disk.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Disk {
-    /// What its cgroup accounts.
-    pub io: DeviceIo,
-    /// Its share of the disk's time.
-    pub time: DiskMsec,
 }
 
 /// Renders the disks that the container used or has, in the host's order.
@@ -79,6 +70,7 @@ fn is_used(io: &DeviceIo) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::container::apportion::DiskMsec;
     use crate::parse::diskstats::parse;
 
     fn rendered(host: &[Device], disks: &[Disk], backing: &[(u32, u32)]) -> String {
