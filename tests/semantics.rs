@@ -1,5 +1,7 @@
 //! `docs/SEMANTICS.md` and the renderers name the same lines with the same classes.
 
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
