@@ -6,6 +6,7 @@
 //! covers the container's whole life. An estimate; but it never decreases, it is
 //! zero for a container that did nothing, and it never exceeds the host's.
 
+use super::counter::increment;
 use crate::cgroup::account::DeviceIo;
 use crate::parse::diskstats::{Column, Device};
 
@@ -32,19 +33,19 @@ impl Apportioned {
     /// Lets every counter grow by the increment of the host's, times the increment of
     /// `part` over that of `whole`, both in the same unit and at most 1.
     ///
-    /// While the whole stands still the increments wait for the next call. Figures
-    /// that go backwards count from their present value.
+    /// While the whole stands still, or when this reading of it was overtaken by a
+    /// later one, the increments wait for the next call.
     pub fn advance(&mut self, part: u64, whole: u64, host: &[u64]) {
         self.counters.resize(host.len(), Counter::default());
-        if whole == self.whole {
+        let is_new_count = whole < self.whole / 2;
+        let whole = increment(&mut self.whole, whole);
+        if whole == 0 && !is_new_count {
             return;
         }
-        let whole_increment = whole.saturating_sub(self.whole);
-        let part_increment = part.saturating_sub(self.part).min(whole_increment);
+        let part = increment(&mut self.part, part).min(whole);
         for (counter, host) in self.counters.iter_mut().zip(host) {
-            counter.advance(part_increment, whole_increment, *host);
+            counter.advance(part, whole, *host);
         }
-        (self.part, self.whole) = (part, whole);
     }
 
     /// The container's value of the counter at this place; 0 if there is none.
@@ -55,11 +56,10 @@ impl Apportioned {
 }
 
 impl Counter {
-    /// Grows by `part / whole` of the host's increment; `part <= whole`. A whole of
-    /// nothing is one that went backwards.
+    /// Grows by `part / whole` of the host's increment; `part <= whole`. Both are 0 where
+    /// the whole is a new count.
     fn advance(&mut self, part: u64, whole: u64, host: u64) {
-        let increment = u128::from(host.saturating_sub(self.host)) * u128::from(part);
-        self.host = host;
+        let increment = u128::from(increment(&mut self.host, host)) * u128::from(part);
         let whole = u128::from(whole.max(1));
         // The quotient is at most the host's increment, the remainder below `whole`.
         let units = u64::try_from(increment / whole).unwrap_or(u64::MAX);

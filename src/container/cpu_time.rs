@@ -5,6 +5,7 @@
 //! every increment of it is divided into use, steal and idle for good. So nothing
 //! ever decreases, whatever happens to limits, CPU sets and the cgroup's counters.
 
+use super::counter::increment;
 use crate::cgroup::account::CpuUsage;
 use crate::parse::cpu_list::CpuSet;
 
@@ -148,9 +149,9 @@ impl CpuTime {
 
     /// Divides the time since the last call.
     ///
-    /// The first call covers the container's whole life. A counter that goes
-    /// backwards belongs to a new cgroup: it counts from its present value. An
-    /// empty `shown` means the CPUs as before.
+    /// The first call covers the container's whole life. Readings may overtake each
+    /// other; counters that fall to less than half belong to a new cgroup and count
+    /// from their present value. An empty `shown` means the CPUs as before.
     pub fn advance(&mut self, now_nsec: u64, shown: &CpuSet, usage: &CpuUsage) {
         self.show(shown);
         if self.cpus.is_empty() {
@@ -180,7 +181,6 @@ impl CpuTime {
                 steal_nsec: slot.steal_nsec,
             });
         }
-        self.seen.throttled_nsec = usage.throttled_nsec;
         self.seen.per_cpu_nsec.clone_from(&usage.per_cpu_nsec);
     }
 
@@ -232,16 +232,17 @@ impl CpuTime {
     /// much waits for its counter.
     fn increment(&mut self, usage: &CpuUsage) -> Used {
         let total = |usage: &CpuUsage| usage.user_nsec.saturating_add(usage.system_nsec);
-        let used_nsec = match total(usage).checked_sub(total(&self.seen)) {
-            Some(used_nsec) if used_nsec <= FAR_NSEC => used_nsec,
-            _ => {
-                self.seen.clone_from(usage);
-                return Used::default();
-            }
-        };
+        let seen_nsec = total(&self.seen);
+        let mut now_nsec = seen_nsec;
+        let used_nsec = increment(&mut now_nsec, total(usage));
+        if now_nsec < seen_nsec || used_nsec > FAR_NSEC {
+            self.seen.clone_from(usage);
+            return Used::default();
+        }
         let user_nsec = used_nsec.min(usage.user_nsec.saturating_sub(self.seen.user_nsec));
         let nice_seen_nsec = self.seen.nice_nsec.unwrap_or(0);
-        let nice_nsec = user_nsec.min(usage.nice_nsec.unwrap_or(0).saturating_sub(nice_seen_nsec));
+        let nice_nsec = usage.nice_nsec.unwrap_or(0).saturating_sub(nice_seen_nsec);
+        let nice_nsec = nice_nsec.min(user_nsec);
         let system_nsec = used_nsec - user_nsec;
         self.seen.user_nsec += user_nsec;
         self.seen.nice_nsec = Some(nice_seen_nsec.saturating_add(nice_nsec));
@@ -277,9 +278,7 @@ impl CpuTime {
 
     /// Turns idle capacity into steal for as long as the quota held tasks back.
     fn steal(&mut self, slots: &mut [Slot], usage: &CpuUsage) {
-        let throttled_nsec = usage
-            .throttled_nsec
-            .saturating_sub(self.seen.throttled_nsec)
+        let throttled_nsec = increment(&mut self.seen.throttled_nsec, usage.throttled_nsec)
             .saturating_add(self.steal_carry_nsec);
         let left_nsec = pour(slots, throttled_nsec, |slot| &mut slot.steal_nsec);
         self.steal_carry_nsec = left_nsec.min(STEAL_CARRY_NSEC * slots.len() as u64);

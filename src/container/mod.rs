@@ -2,6 +2,7 @@
 
 pub mod apportion;
 mod boundary;
+mod counter;
 pub mod cpu_time;
 mod fallback;
 pub mod load;

@@ -47,13 +47,23 @@ fn the_share_is_never_more_than_all() {
 }
 
 #[test]
-fn figures_that_go_backwards_count_from_there() {
+fn figures_of_a_new_count_grow_from_there() {
     let mut share = Apportioned::default();
     share.advance(50, 100, &[1000]);
-    share.advance(10, 50, &[200]);
+    share.advance(10, 40, &[200]);
     assert_eq!(share.get(0), 500);
-    share.advance(20, 60, &[300]);
+    share.advance(20, 50, &[300]);
     assert_eq!(share.get(0), 600);
+}
+
+#[test]
+fn readings_that_overtake_each_other_add_nothing() {
+    let mut share = Apportioned::default();
+    for _ in 0..100 {
+        share.advance(50, 100, &[1000]);
+        share.advance(49, 98, &[990]);
+    }
+    assert_eq!(share.get(0), 500);
 }
 
 proptest! {

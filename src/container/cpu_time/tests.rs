@@ -161,6 +161,23 @@ fn a_new_cgroup_with_smaller_counters_counts_from_there() {
 }
 
 #[test]
+fn readings_that_overtake_each_other_are_not_counted_twice() {
+    let mut time = CpuTime::new(0);
+    for step in 100..=1_000_u64 {
+        let now_nsec = step * 10 * MSEC;
+        let late_nsec = now_nsec - 9 * MSEC;
+        time.advance(now_nsec, &cpus("0"), &usage(now_nsec / 2, 0, now_nsec / 4));
+        time.advance(
+            late_nsec,
+            &cpus("0"),
+            &usage(late_nsec / 2, 0, late_nsec / 4),
+        );
+    }
+    let total = time.total();
+    assert_eq!((total.user_nsec, total.steal_nsec), (5 * SEC, SEC * 5 / 2));
+}
+
+#[test]
 fn measured_use_stays_on_its_cpu_and_hidden_use_goes_where_there_is_room() {
     let mut time = CpuTime::new(0);
     let usage = CpuUsage {
