@@ -115,7 +115,7 @@ pub struct CpuTime {
     last_nsec: u64,
     /// The CPUs shown, in ascending order.
     cpus: Vec<Cpu>,
-    /// The cgroup's counters at the last increment.
+    /// How far the cgroup's counters have been taken over.
     seen: CpuUsage,
     used_carry: Used,
     steal_carry_nsec: u64,
@@ -180,7 +180,8 @@ impl CpuTime {
                 steal_nsec: slot.steal_nsec,
             });
         }
-        self.seen.clone_from(usage);
+        self.seen.throttled_nsec = usage.throttled_nsec;
+        self.seen.per_cpu_nsec.clone_from(&usage.per_cpu_nsec);
     }
 
     /// Changes the set of CPUs. The time of those that leave goes to the lowest
@@ -214,26 +215,42 @@ impl CpuTime {
     /// then, as far as it fits into the capacity.
     fn take_used(&mut self, usage: &CpuUsage, elapsed_nsec: u64) -> Used {
         let cpus = self.cpus.len() as u64;
-        let total = |usage: &CpuUsage| usage.user_nsec.saturating_add(usage.system_nsec);
-        let used_nsec = total(usage).saturating_sub(total(&self.seen)).min(FAR_NSEC);
-        let user_nsec = usage
-            .user_nsec
-            .saturating_sub(self.seen.user_nsec)
-            .min(used_nsec);
-        let nice_nsec = usage
-            .nice_nsec
-            .unwrap_or(0)
-            .saturating_sub(self.seen.nice_nsec.unwrap_or(0))
-            .min(user_nsec);
-        let carry = self.used_carry;
-        let mut pool = Used {
-            user_nsec: carry.user_nsec + user_nsec - nice_nsec,
-            nice_nsec: carry.nice_nsec + nice_nsec,
-            system_nsec: carry.system_nsec + used_nsec - user_nsec,
-        };
+        let new = self.increment(usage);
+        let mut pool = self.used_carry;
+        pool.user_nsec += new.user_nsec;
+        pool.nice_nsec += new.nice_nsec;
+        pool.system_nsec += new.system_nsec;
         let used = pool.take(elapsed_nsec.saturating_mul(cpus));
         self.used_carry = pool.take(USED_CARRY_NSEC * cpus);
         used
+    }
+
+    /// What the cgroup used since the last increment, which is taken over thereby.
+    ///
+    /// The kernel knows the sum better than its kinds: on cgroup v1 one kind may
+    /// go backwards while the other makes a leap. Then the kind that was given too
+    /// much waits for its counter.
+    fn increment(&mut self, usage: &CpuUsage) -> Used {
+        let total = |usage: &CpuUsage| usage.user_nsec.saturating_add(usage.system_nsec);
+        let used_nsec = match total(usage).checked_sub(total(&self.seen)) {
+            Some(used_nsec) if used_nsec <= FAR_NSEC => used_nsec,
+            _ => {
+                self.seen.clone_from(usage);
+                return Used::default();
+            }
+        };
+        let user_nsec = used_nsec.min(usage.user_nsec.saturating_sub(self.seen.user_nsec));
+        let nice_seen_nsec = self.seen.nice_nsec.unwrap_or(0);
+        let nice_nsec = user_nsec.min(usage.nice_nsec.unwrap_or(0).saturating_sub(nice_seen_nsec));
+        let system_nsec = used_nsec - user_nsec;
+        self.seen.user_nsec += user_nsec;
+        self.seen.nice_nsec = Some(nice_seen_nsec.saturating_add(nice_nsec));
+        self.seen.system_nsec += system_nsec;
+        Used {
+            user_nsec: user_nsec - nice_nsec,
+            nice_nsec,
+            system_nsec,
+        }
     }
 
     /// Puts use where the kernel measured it, if it did; returns what is left:

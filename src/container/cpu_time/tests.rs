@@ -118,6 +118,28 @@ fn frequent_reading_neither_loses_nor_invents_time() {
 }
 
 #[test]
+fn system_time_counted_in_whole_ticks_is_not_lost_at_frequent_reading() {
+    // Half user, half system time of one busy CPU, as cgroup v1 tells it: the sum
+    // is precise, the system time comes in ticks of 10 ms.
+    let mut time = CpuTime::new(0);
+    for now_msec in 1..=10_000_u64 {
+        let system_nsec = now_msec / 20 * 10 * MSEC;
+        let user_nsec = now_msec * MSEC - system_nsec;
+        time.advance(
+            now_msec * MSEC,
+            &cpus("0"),
+            &usage(user_nsec, system_nsec, 0),
+        );
+    }
+    let total = time.total();
+    assert!(
+        (4_980 * MSEC..=5_000 * MSEC).contains(&total.system_nsec),
+        "{total:?}"
+    );
+    assert_eq!(used_nsec(&total), 10 * SEC);
+}
+
+#[test]
 fn a_burst_on_more_cpus_than_are_shown_is_made_up_for() {
     let mut time = CpuTime::new(0);
     time.advance(10 * MSEC, &cpus("0"), &usage(80 * MSEC, 0, 0));
