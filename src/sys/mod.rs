@@ -3,5 +3,6 @@
 pub mod file;
 pub mod fuse_device;
 pub mod nsfs;
+pub mod lock;
 pub mod process;
 pub mod terminal;
