@@ -2,7 +2,7 @@
 
 pub mod file;
 pub mod fuse_device;
-pub mod nsfs;
 pub mod lock;
+pub mod nsfs;
 pub mod process;
 pub mod terminal;
