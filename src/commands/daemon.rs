@@ -16,12 +16,9 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::{geteuid, getpid};
 
-use crate::cgroup::{FdBudget, Layout};
 use crate::cli::DaemonArgs;
-use crate::container::Containers;
 use crate::container::load::PERIOD_NSEC;
 use crate::fs::{LxcFs, SysTree, Views};
-use crate::host::Host;
 use crate::session::{mount::Mount, server};
 
 /// Serving threads. More of them only help where a request can wait for something.
@@ -49,7 +46,11 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
             .clone()
             .unwrap_or_else(|| args.runtime_dir.join("lxcfs.pid")),
     )?;
-    let views = views(args)?;
+    // Half of the fd table is left for what requests open for a moment.
+    let views = Arc::new(
+        Views::open(raise_fd_limit() / 2, args.view_options())
+            .context("cannot read the host's figures")?,
+    );
     let sys = SysTree::open(Path::new("/sys/devices/system/cpu"))
         .context("cannot open /sys/devices/system/cpu")?;
 
@@ -152,22 +153,6 @@ fn block_signals() -> anyhow::Result<SigSet> {
     }
     signals.thread_block().context("cannot block signals")?;
     Ok(signals)
-}
-
-fn views(args: &DaemonArgs) -> anyhow::Result<Arc<Views>> {
-    let host = Arc::new(Host::open(Path::new("/"))?);
-    // Half of the fd table is left for what requests open for a moment.
-    let budget = Arc::new(FdBudget::new(raise_fd_limit() / 2));
-    let mountinfo =
-        std::fs::read("/proc/self/mountinfo").context("cannot read /proc/self/mountinfo")?;
-    let layout = Layout::detect(
-        &String::from_utf8_lossy(&mountinfo),
-        Path::new("/"),
-        &budget,
-    )
-    .context("cannot find the cgroup hierarchies")?;
-    let containers = Containers::new(Arc::clone(&host), Arc::new(layout));
-    Ok(Arc::new(Views::new(host, containers, args.view_options())))
 }
 
 /// Allows as many open files as the system lets this process have.

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-pub use self::resolve::{Containers, Resolved};
+pub use self::resolve::{Containers, Reason, Resolved};
 pub use self::tasks::Tasks;
 
 use self::apportion::{Apportioned, Disk, DiskTime};
@@ -24,7 +24,7 @@ use self::cpu_time::{Cpu, CpuTime};
 use self::load::{Load, PERIOD_NSEC};
 use self::tasks::TaskCount;
 use crate::cgroup::account::{DeviceIo, Memory};
-use crate::cgroup::{Cgroup, Error, Limit};
+use crate::cgroup::{Cgroup, Controller, Error, Limit};
 use crate::host::{Host, boottime_nsec};
 use crate::parse::cpu_list::CpuSet;
 use crate::parse::diskstats::Device;
@@ -49,8 +49,8 @@ pub struct Gone;
 pub struct Container {
     /// The boundary cgroup.
     pub cgroup: Cgroup,
-    /// Whether this is no container but the host itself.
-    pub is_host: bool,
+    /// Whether its readers are in the daemon's own namespaces: processes of the host.
+    on_host: bool,
     tasks: TaskCount,
     state: Mutex<State>,
 }
@@ -109,7 +109,7 @@ pub enum CpuView {
 }
 
 impl Container {
-    fn new(cgroup: Cgroup, is_host: bool, started_nsec: u64) -> Self {
+    fn new(cgroup: Cgroup, on_host: bool, started_nsec: u64) -> Self {
         let state = State {
             cpu: CpuTime::new(started_nsec),
             counters: Apportioned::default(),
@@ -123,10 +123,17 @@ impl Container {
         };
         Self {
             cgroup,
-            is_host,
+            on_host,
             tasks: TaskCount::default(),
             state: Mutex::new(state),
         }
+    }
+
+    /// Whether its readers are the host's own processes as far as `controller` goes: in
+    /// the root cgroup and in the daemon's namespaces. The host's figures are theirs.
+    #[must_use]
+    pub fn is_host_for(&self, controller: Controller) -> bool {
+        self.on_host && self.cgroup.is_root_of(controller)
     }
 
     /// Memory and swap. All zero where no cgroup accounts them.
@@ -148,7 +155,7 @@ impl Container {
     /// [`Gone`] when the cgroup has been removed.
     pub fn cpus_shown(&self, host: &Host, view: CpuView) -> Result<CpuSet, Gone> {
         let online = host.online();
-        if view == CpuView::Host || self.is_host {
+        if view == CpuView::Host {
             return Ok(CpuSet::clone(&online));
         }
         let read = self.read_cpus(&online, view);

@@ -27,9 +27,31 @@ struct Place {
     memberships: String,
 }
 
+/// What makes two containers the same one: the directories, and whether readers are
+/// processes of the host that see it as such. Paths tell apart what could not be opened.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Identity {
+    directories: Vec<u64>,
+    paths: Vec<Option<String>>,
+    on_host: bool,
+}
+
+/// Why a cgroup is taken for the boundary of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// It is the root of the reader's cgroup namespace.
+    CgroupNamespace,
+    /// The init of the reader's pid namespace, this process, is in it.
+    PidNamespace(i32),
+    /// The reader is in it, and in the daemon's own namespaces.
+    OwnCgroup,
+}
+
 /// The container of readers in one place.
 #[derive(Debug)]
 pub struct Resolved {
+    /// Why it is this one.
+    pub reason: Reason,
     /// The container.
     pub container: Arc<Container>,
     /// `CLOCK_BOOTTIME` at the start of the container's init; 0 where that is the host's.
@@ -50,7 +72,7 @@ pub struct Containers {
     pid_namespaces: Registry<PidNamespace>,
     cgroup_namespaces: Registry<CgroupNamespace>,
     places: RwLock<HashMap<Place, Arc<Resolved>>>,
-    by_identity: Mutex<HashMap<Vec<u64>, Arc<Container>>>,
+    by_identity: Mutex<HashMap<Identity, Arc<Container>>>,
 }
 
 impl Containers {
@@ -128,9 +150,14 @@ impl Containers {
             Some(namespace) => self.started(namespace, place, &paths),
             None => 0,
         };
-        let is_host = pid_namespace.is_none() && cgroup_namespace.is_none();
+        let on_host = pid_namespace.is_none() && cgroup_namespace.is_none();
         Ok(Resolved {
-            container: self.container(&paths, started_nsec, is_host),
+            reason: match (&cgroup_namespace, init) {
+                (Some(_), _) => Reason::CgroupNamespace,
+                (None, Some(init)) => Reason::PidNamespace(init),
+                (None, None) => Reason::OwnCgroup,
+            },
+            container: self.container(paths, started_nsec, on_host)?,
             started_nsec,
             last_used_nsec: AtomicU64::new(boottime_nsec()),
             _pid_namespace: pid_namespace,
@@ -231,18 +258,21 @@ impl Containers {
 
     fn container(
         &self,
-        paths: &[Option<String>],
+        paths: Vec<Option<String>>,
         started_nsec: u64,
-        in_own_namespaces: bool,
-    ) -> Arc<Container> {
-        let cgroup = self.layout.open(paths);
-        let identity = cgroup.identity();
-        let is_host = in_own_namespaces && cgroup.is_root();
+        on_host: bool,
+    ) -> io::Result<Arc<Container>> {
+        let cgroup = self.layout.open(&paths)?;
+        let identity = Identity {
+            directories: cgroup.identity(),
+            paths,
+            on_host,
+        };
         let mut known = self.by_identity.lock();
         let container = known
             .entry(identity)
-            .or_insert_with(|| Arc::new(Container::new(cgroup, is_host, started_nsec)));
-        Arc::clone(container)
+            .or_insert_with(|| Arc::new(Container::new(cgroup, on_host, started_nsec)));
+        Ok(Arc::clone(container))
     }
 
     /// Forgets where readers stand, so that the next request looks everything up anew.

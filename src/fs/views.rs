@@ -1,6 +1,8 @@
 //! The content of every virtual file for every reader: collects what the views are made
 //! of and has them rendered.
 
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,6 +10,7 @@ use nix::errno::Errno;
 use nix::unistd::getpid;
 
 use super::tree::ProcFile;
+use crate::cgroup::{Controller, FdBudget, Layout};
 use crate::container::{Container, Containers, CpuView, Gone, Resolved, TICK_NSEC, Tasks};
 use crate::host::process::Namespace;
 use crate::host::{Host, boottime_nsec};
@@ -39,16 +42,23 @@ pub struct Views {
 }
 
 impl Views {
-    /// Views of `containers`.
-    #[must_use]
-    pub fn new(host: Arc<Host>, containers: Containers, options: Options) -> Self {
-        Self {
+    /// Views of the containers of this machine. At most `kept_fds` cgroup files are kept
+    /// open.
+    ///
+    /// # Errors
+    /// One sentence about the file of the kernel's that is missing.
+    pub fn open(kept_fds: usize, options: Options) -> io::Result<Self> {
+        let root = Path::new("/");
+        let host = Arc::new(Host::open(root)?);
+        let mountinfo = host.proc.read(getpid().as_raw(), "mountinfo")?;
+        let layout = Layout::detect(&mountinfo, root, &Arc::new(FdBudget::new(kept_fds)))?;
+        Ok(Self {
             own_time_namespace: host.proc.namespace(getpid().as_raw(), Namespace::Time),
+            containers: Containers::new(Arc::clone(&host), Arc::new(layout)),
             host,
-            containers,
             options,
             off: AtomicBool::new(false),
-        }
+        })
     }
 
     /// Switches all views off, so that readers get the host's files, or on again. Gives
@@ -78,13 +88,23 @@ impl Views {
             return self.host_file(file);
         }
         self.for_container(reader, |resolved| {
-            if resolved.container.is_host {
+            if accounted_by(file)
+                .is_some_and(|controller| resolved.container.is_host_for(controller))
+            {
                 return Ok(self.host_file(file));
             }
             let mut out = Vec::with_capacity(4096);
             self.render_for(file, resolved, reader, &mut out)
                 .map(|()| Ok(out))
         })?
+    }
+
+    /// The container of thread `reader`.
+    ///
+    /// # Errors
+    /// As [`Views::render`].
+    pub fn container(&self, reader: i32) -> Result<Arc<Resolved>, Errno> {
+        self.containers.resolve(reader)
     }
 
     /// The CPUs that thread `reader` is shown; `None` for all there are.
@@ -95,12 +115,7 @@ impl Views {
         if self.off.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        self.for_container(reader, |resolved| {
-            if resolved.container.is_host {
-                return Ok(None);
-            }
-            self.shown(&resolved.container).map(Some)
-        })
+        self.for_container(reader, |resolved| self.shown(&resolved.container).map(Some))
     }
 
     /// Does `work` for the container of `reader`. If its cgroup turns out to have been
@@ -280,5 +295,15 @@ impl Views {
             host_total_kb.unwrap_or(0),
             swap.filter(|_| !self.options.disable_swap),
         )
+    }
+}
+
+/// The controller whose accounting the file is made of; none for a list of CPUs.
+fn accounted_by(file: ProcFile) -> Option<Controller> {
+    match file {
+        ProcFile::Cpuinfo => None,
+        ProcFile::Diskstats => Some(Controller::Blkio),
+        ProcFile::Meminfo | ProcFile::Swaps => Some(Controller::Memory),
+        ProcFile::Loadavg | ProcFile::Stat | ProcFile::Uptime => Some(Controller::Cpuacct),
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod file;
 pub mod fuse_device;
+pub mod lock;
 pub mod nsfs;
 pub mod process;
 pub mod terminal;

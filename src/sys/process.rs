@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 
 use nix::errno::Errno;
 use nix::sys::prctl;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigHandler, Signal};
 use nix::unistd::{ForkResult, Pid, getpid, getppid};
 
 /// Exit code of a child whose code panicked.
@@ -37,6 +37,36 @@ pub fn finish(body: impl FnOnce() -> u8) -> ! {
     let code = catch_unwind(AssertUnwindSafe(body)).unwrap_or(PANICKED);
     // SAFETY: _exit takes any code and does not return.
     unsafe { libc::_exit(i32::from(code)) }
+}
+
+/// Reaps `child`, or any child if `None`, if it has ended: its pid and the exit code
+/// by which shells report its end. `None` if none has ended yet.
+///
+/// # Errors
+/// `ECHILD` if there is no such child.
+pub fn reap(child: Option<Pid>) -> Result<Option<(Pid, u8)>, Errno> {
+    let mut status = 0;
+    let wanted = child.map_or(-1, Pid::as_raw);
+    // SAFETY: `status` is a live integer for the kernel to write to.
+    let pid = Errno::result(unsafe { libc::waitpid(wanted, &raw mut status, libc::WNOHANG) })?;
+    if pid == 0 {
+        return Ok(None);
+    }
+    let status = ExitStatus::from_raw(status);
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal));
+    let code = code.and_then(|code| u8::try_from(code).ok());
+    Ok(Some((Pid::from_raw(pid), code.unwrap_or(u8::MAX))))
+}
+
+/// Gives `signal` its default action.
+///
+/// # Errors
+/// What sigaction(2) says.
+pub fn default_signal(signal: Signal) -> Result<(), Errno> {
+    // SAFETY: no handler is set that could run at a wrong time.
+    unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }.map(drop)
 }
 
 /// Has the program that `command` starts get `signal` when this process dies.

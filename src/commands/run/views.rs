@@ -1,0 +1,193 @@
+//! Where the views come from, and how they get over the container's own files.
+
+use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::mount::MsFlags;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use procfs::process::Process;
+
+use super::mounts::{bind, mount};
+use crate::session::mount::FS_TYPE;
+use crate::sys::process;
+
+/// How long our own server may take until it serves.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long it may take to end when asked to.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_millis(2);
+
+/// Directories of which one gets a file system for our own server's files laid over
+/// it. Nobody else sees that one, and it is gone with the last of our processes.
+const PRIVATE: [&str; 2] = ["/run", "/tmp"];
+
+/// Parts of `/sys` that are shown as the views have them.
+const SYS_TREES: [&str; 2] = ["sys/devices/system/cpu", "sys/devices/system/node"];
+
+/// A mounted lxcfs.
+#[derive(Debug)]
+pub enum Source {
+    /// The mountpoint of a daemon that runs anyway.
+    Daemon(PathBuf),
+    /// The one that was started for this run.
+    Own(OwnServer),
+}
+
+/// A server that is ended with the run.
+#[derive(Debug)]
+pub struct OwnServer {
+    child: Child,
+    private: PathBuf,
+    mountpoint: PathBuf,
+}
+
+impl Source {
+    /// Takes a daemon that is mounted, else starts a server. The caller's mount
+    /// namespace must be its own. `rootfs` is not covered by anything.
+    pub fn find_or_start(rootfs: Option<&Path>) -> Result<Self> {
+        if let Some(mountpoint) = mounted() {
+            log::debug!("views come from the daemon at {}", mountpoint.display());
+            return Ok(Self::Daemon(mountpoint));
+        }
+        let private = PRIVATE
+            .into_iter()
+            .map(Path::new)
+            .find(|directory| {
+                directory.is_dir() && !rootfs.is_some_and(|rootfs| rootfs.starts_with(directory))
+            })
+            .context("there is no place to serve the views at; create /run")?;
+        OwnServer::start(private).map(Self::Own)
+    }
+
+    /// Directory with `proc` and `sys`.
+    pub fn directory(&self) -> &Path {
+        match self {
+            Self::Daemon(mountpoint) => mountpoint,
+            Self::Own(server) => &server.mountpoint,
+        }
+    }
+
+    /// The directory that a file system of our own hides.
+    pub fn hidden(&self) -> Option<&Path> {
+        match self {
+            Self::Daemon(_) => None,
+            Self::Own(server) => Some(&server.private),
+        }
+    }
+}
+
+/// The mountpoint of a daemon that answers. One of LXCFS, which leaves the checking of
+/// permissions to itself, is not taken: its figures are others.
+fn mounted() -> Option<PathBuf> {
+    let mounts = Process::myself().and_then(|process| process.mountinfo());
+    mounts
+        .ok()?
+        .into_iter()
+        .filter(|mount| mount.fs_type == FS_TYPE && mount.root == "/")
+        .filter(|mount| mount.super_options.contains_key("default_permissions"))
+        .map(|mount| mount.mount_point)
+        .find(|mountpoint| serves(mountpoint))
+}
+
+fn serves(mountpoint: &Path) -> bool {
+    mountpoint.join("proc/meminfo").exists()
+}
+
+impl OwnServer {
+    fn start(private: &Path) -> Result<Self> {
+        mount("tmpfs", private, MsFlags::empty(), "mode=0755,size=1m")?;
+        let mountpoint = private.join("views");
+        fs::create_dir(&mountpoint)
+            .with_context(|| format!("cannot create {}", mountpoint.display()))?;
+        let mut command = Command::new("/proc/self/exe");
+        command
+            .arg0("lxcfs")
+            .args(["-f", "--runtime-dir"])
+            .args([private, &mountpoint])
+            .env_remove("NOTIFY_SOCKET")
+            .env("RUST_LOG", "warn")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            // Ctrl-C is for the command.
+            .process_group(0);
+        process::die_with_parent(&mut command, Signal::SIGTERM);
+        let child = command
+            .spawn()
+            .context("cannot start a server for the views")?;
+        let mut server = Self {
+            child,
+            private: private.to_owned(),
+            mountpoint,
+        };
+        server.wait_until_it_serves()?;
+        Ok(server)
+    }
+
+    fn wait_until_it_serves(&mut self) -> Result<()> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        while !serves(&self.mountpoint) {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the server for the views ended with {status}");
+            }
+            if Instant::now() >= deadline {
+                bail!("the server for the views does not answer");
+            }
+            thread::sleep(POLL);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for OwnServer {
+    fn drop(&mut self) {
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        if let Ok(pid) = i32::try_from(self.child.id()) {
+            // Fails if it is over already, which the loop finds out.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if Instant::now() >= deadline {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                return;
+            }
+            thread::sleep(POLL);
+        }
+    }
+}
+
+/// Lays the views over the files that `/proc` and `/sys` have under the same names.
+pub fn lay_over(views: &OwnedFd) -> Result<()> {
+    // By its fd the directory is found whatever the root is by now.
+    let views = PathBuf::from(format!("/proc/self/fd/{}", views.as_raw_fd()));
+    lay_each(&views.join("proc"), Path::new("/proc"))?;
+    for tree in SYS_TREES {
+        let source = views.join(tree);
+        let target = Path::new("/").join(tree);
+        if source.join("uevent").exists() {
+            bind(&source, &target)?;
+        } else if source.exists() {
+            lay_each(&source, &target)?;
+        }
+    }
+    Ok(())
+}
+
+fn lay_each(source: &Path, target: &Path) -> Result<()> {
+    let entries = fs::read_dir(source).with_context(|| "cannot list the views")?;
+    for entry in entries {
+        let name = entry.context("cannot list the views")?.file_name();
+        let target = target.join(&name);
+        if target.exists() {
+            bind(&source.join(&name), &target)?;
+        }
+    }
+    Ok(())
+}
