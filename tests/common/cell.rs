@@ -59,6 +59,16 @@ impl Inside {
         run_within(&mut self.command(argv), patience(20))
     }
 
+    /// Processes in the container's cgroup beside its init and what started that.
+    pub fn guests(&self) -> Vec<i32> {
+        let is_guest = |pid: &i32| *pid != self.init && !children(*pid).contains(&self.init);
+        self.cgroup
+            .processes()
+            .into_iter()
+            .filter(is_guest)
+            .collect()
+    }
+
     /// Starts a command in the container and leaves it running.
     #[track_caller]
     pub fn spawn(&self, argv: &[&str]) -> Child {

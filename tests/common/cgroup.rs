@@ -298,6 +298,27 @@ impl Cgroup {
         Duration::from_micros(usage.parse().expect("microseconds"))
     }
 
+    /// Has the kernel count what is written to the disk under a path: a v1 cgroup counts only once it has a rule.
+    pub fn count_writes_to(&self, path: &Path) {
+        use std::os::unix::fs::MetadataExt as _;
+        let device = fs::metadata(path).expect("the state of a directory").dev();
+        let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
+        let disk = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).unwrap_or_default();
+        let disk = if disk.join("partition").exists() {
+            disk.parent().unwrap_or(&disk)
+        } else {
+            &disk
+        };
+        let number = fs::read_to_string(disk.join("dev")).unwrap_or_default();
+        if self.v1.contains_key("blkio") {
+            let rule = format!("{} 100000000000", number.trim());
+            let _ = fs::write(
+                self.dir("blkio").join("blkio.throttle.write_bps_device"),
+                rule,
+            );
+        }
+    }
+
     /// Bytes written to block devices so far, over all devices.
     pub fn written_bytes(&self) -> u64 {
         let v1 = self.v1.contains_key("blkio");

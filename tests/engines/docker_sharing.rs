@@ -19,7 +19,7 @@ fn a_container_in_the_hosts_pid_namespace_sees_its_own_limits() {
     let daemon = Daemon::start(&[]);
     let mut line = options("--pid=host -m 60m --cpuset-cpus 0");
     line.extend(proc_volumes(&daemon, &SIX_FILES));
-    let container = docker.container(Image::Busybox, &line);
+    let container = docker.container(Image::Debian, &line);
     let cat = |file: &str| container.exec(&["cat", &format!("/proc/{file}")]).ok();
     assert_eq!(total_kb(&cat("meminfo")), 60 << 10);
     assert_eq!(
@@ -48,9 +48,9 @@ fn two_containers_sharing_a_pid_namespace_each_see_their_own_limit() {
     let daemon = Daemon::start(&[]);
     let volumes = proc_volumes(&daemon, &["meminfo", "cpuinfo"]);
     let with = |line: &str| [options(line), volumes.clone()].concat();
-    let first = docker.container(Image::Busybox, &with("-m 40m --cpuset-cpus 0"));
+    let first = docker.container(Image::Debian, &with("-m 40m --cpuset-cpus 0"));
     let shared = format!("-m 80m --pid=container:{}", first.name);
-    let second = docker.container(Image::Busybox, &with(&shared));
+    let second = docker.container(Image::Debian, &with(&shared));
     for _ in 0..3 {
         for (container, limit_mib) in [(&first, 40), (&second, 80)] {
             let total = total_kb(&container.exec(&["cat", "/proc/meminfo"]).ok());
@@ -61,25 +61,30 @@ fn two_containers_sharing_a_pid_namespace_each_see_their_own_limit() {
     }
 }
 
-/// Makes a container by hand inside a privileged one: a cgroup of its own, a pid namespace, the files bound again.
+/// Makes a container by hand inside another: a cgroup of its own, a pid namespace, the files bound again. The engine
+/// shows the whole tree of cgroups.
 const NESTED: &str = r#"
 set -e
 if [ -d /sys/fs/cgroup/memory ]; then
-    made=/sys/fs/cgroup/memory/inner; limit=memory.limit_in_bytes
+    outer=/sys/fs/cgroup/memory$(sed -n 's/.*:memory://p' /proc/self/cgroup); limit=memory.limit_in_bytes
 else
-    mkdir /sys/fs/cgroup/init
-    for pid in $(cat /sys/fs/cgroup/cgroup.procs); do echo "$pid" > /sys/fs/cgroup/init/cgroup.procs || true; done
-    echo +memory > /sys/fs/cgroup/cgroup.subtree_control
-    made=/sys/fs/cgroup/inner; limit=memory.max
+    outer=/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup); limit=memory.max
+    mkdir "$outer/init"
+    for pid in $(cat "$outer/cgroup.procs"); do echo "$pid" > "$outer/init/cgroup.procs" || true; done
+    echo +memory > "$outer/cgroup.subtree_control"
 fi
-mkdir "$made"
-if [ "$1" != none ]; then echo "$1" > "$made/$limit"; fi
-echo $$ > "$made/cgroup.procs"
+mkdir "$outer/inner"
+if [ "$1" != none ]; then echo "$1" > "$outer/inner/$limit"; fi
+echo $$ > "$outer/inner/cgroup.procs"
 unshare --fork --pid --mount --cgroup --mount-proc sh -c '
     mount --bind /lxcfs/proc/meminfo /proc/meminfo
     mount --bind /lxcfs/proc/uptime /proc/uptime
     cat /proc/meminfo /proc/uptime'
 "#;
+
+/// A container that may make others; `--privileged` needs more than a test machine may give.
+const OUTER: &str = "-m 200m --cap-add SYS_ADMIN --security-opt apparmor=unconfined \
+    --security-opt seccomp=unconfined --cgroupns host -v /sys/fs/cgroup:/sys/fs/cgroup:rw";
 
 #[test]
 fn a_container_inside_a_container_sees_the_smaller_limit() {
@@ -94,7 +99,7 @@ fn a_container_inside_a_container_sees_the_smaller_limit() {
         ("none", 200 << 10),
         ("838860800", 200 << 10),
     ] {
-        let mut line = options("--privileged -m 200m");
+        let mut line = options(OUTER);
         line.extend([
             "-v".to_owned(),
             format!("{}:/lxcfs", daemon.arg("").trim_end_matches('/')),

@@ -71,6 +71,7 @@ fn a_busy_neighbour_shows_in_its_own_files_only() {
         &["sh", "-c", BUSY],
     );
     let (a, b) = (busy.inside(), idle.inside());
+    a.cgroup.count_writes_to(data.path());
     // Load averages are kept from the first read on.
     let _ = (load_now(&a, &daemon), load_now(&b, &daemon));
     let idle_before = stat(&b, &daemon);

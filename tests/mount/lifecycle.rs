@@ -38,9 +38,11 @@ fn a_second_daemon_is_refused_and_harms_nothing() {
     );
     let point = point.trim_end_matches('/');
     // Once with the running daemon's pid file, once with another.
-    for file in [pid_file.clone(), format!("{pid_file}.other")] {
-        let second = attempt(&["-p", &file, point]);
-        assert_says(&second, 1, &[point]);
+    for (file, named) in [
+        (pid_file.clone(), pid_file.as_str()),
+        (format!("{pid_file}.other"), point),
+    ] {
+        assert_says(&attempt(&["-p", &file, point]), 1, &[named]);
         assert!(
             first.is_running(),
             "the first daemon ended: {}",
@@ -66,11 +68,11 @@ fn a_dead_mount_is_cleaned_at_start() {
     let _turn = beside_others();
     let mut killed = Daemon::start(&[]);
     killed.kill_all();
-    let error = fs::metadata(killed.point())
+    // Not the state of the mount point, which the kernel knows without asking.
+    let error = fs::read(killed.path("proc/meminfo"))
         .err()
         .and_then(|error| error.raw_os_error());
     assert_eq!(error, Some(libc::ENOTCONN), "the mount is not dead");
-    // Twice dead: a mount that died over a dead mount must not be in the way either.
     let other_pid_file = killed.pid_file().with_extension("again");
     let again = Daemon::start_at(&binary(), killed.point(), &other_pid_file, &[]);
     assert!(again.answers());
@@ -193,7 +195,8 @@ fn incus_can_start_kill_and_start_again() {
         // Incus kills the pid it started, and only that.
         daemon.signal(nix::sys::signal::Signal::SIGKILL);
         assert!(daemon.ended().is_some());
-        let dead = wait_for(patience(5), || fs::metadata(&point).is_err().then_some(()));
+        let served = || fs::read(daemon.path("proc/meminfo")).is_err().then_some(());
+        let dead = wait_for(patience(5), served);
         assert!(dead.is_some(), "a process lives on and serves the mount");
         std::mem::forget(daemon);
     }

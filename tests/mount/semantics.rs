@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use crate::common::daemon::mounted_at;
-use crate::common::{Cell, Daemon, Limits, beside_others, run};
+use crate::common::{Cell, Daemon, Limits, beside_others, has, run, skip};
 
 const SEVEN_FILES: [&str; 7] = [
     "meminfo",
@@ -25,6 +25,8 @@ const SEVEN_FILES: [&str; 7] = [
     "diskstats",
     "loadavg",
 ];
+
+const ONLINE: &str = "sys/devices/system/cpu/online";
 
 /// One call on an open file; positions and sizes are in percent of the file's own length.
 #[derive(Debug, Clone)]
@@ -267,6 +269,51 @@ fn the_first_read_may_be_behind_the_start() {
             .unwrap_or_else(|error| panic!("{file}: {error}"));
         assert_eq!(past, 0, "{file}: data past the end");
     }
+}
+
+#[test]
+fn sendfile_finds_content_as_busybox_cat_needs() {
+    let _turn = beside_others();
+    if !has("busybox") {
+        skip!("busybox is not installed");
+    }
+    let daemon = Daemon::start(&[]);
+    for file in SEVEN_FILES
+        .map(|file| format!("proc/{file}"))
+        .into_iter()
+        .chain([ONLINE.to_owned()])
+    {
+        let read = run(Command::new("busybox").arg("cat").arg(daemon.path(&file))).ok();
+        assert!(read.ends_with('\n'), "{file}: {read:?}");
+    }
+}
+
+#[test]
+fn sendfile_in_two_containers_gives_each_its_own_figures() {
+    let _turn = beside_others();
+    if !has("busybox") {
+        skip!("busybox is not installed");
+    }
+    let daemon = Daemon::start(&[]);
+    let path = daemon.arg("proc/meminfo");
+    std::thread::scope(|scope| {
+        for mib in [40_u64, 80] {
+            let path = &path;
+            scope.spawn(move || {
+                let cell = Cell::start(&Limits {
+                    memory_bytes: Some(mib << 20),
+                    ..Limits::default()
+                });
+                // Both at the same time: what the kernel keeps of one's pages must not be what the other gets.
+                let script = format!(
+                    "n=0; while [ $n -lt 300 ]; do n=$((n+1)); line=$(busybox cat {path} | head -n1)
+                     case $line in *' {} kB') ;; *) echo \"$line\"; exit 3;; esac; done",
+                    mib << 10
+                );
+                cell.run(&["sh", "-c", &script]).ok();
+            });
+        }
+    });
 }
 
 #[test]
