@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use crate::container::CpuView;
+use crate::fs::Options;
 use crate::parse::cpu_list::CpuSet;
 
 /// Smallest memory limit in bytes in which a command can be started at all.
@@ -108,7 +110,7 @@ pub struct DaemonArgs {
 
     /// Which CPUs a container is shown
     #[arg(long, value_enum, default_value_t)]
-    pub cpu_view: CpuView,
+    pub cpu_view: CpuChoice,
 
     /// Since when uptime counts
     #[arg(long, value_enum, default_value_t)]
@@ -119,9 +121,26 @@ pub struct DaemonArgs {
     pub mountpoint: Option<PathBuf>,
 }
 
+impl DaemonArgs {
+    /// The part of the arguments that says what the views show.
+    #[must_use]
+    pub fn view_options(&self) -> Options {
+        Options {
+            cpu_view: match self.cpu_view {
+                CpuChoice::Quota => CpuView::Quota,
+                CpuChoice::Cpuset => CpuView::Cpuset,
+                CpuChoice::Host => CpuView::Host,
+            },
+            host_uptime: self.uptime == UptimeOrigin::Host,
+            disable_swap: self.disable_swap,
+            disable_zswap: self.disable_zswap,
+        }
+    }
+}
+
 /// Which CPUs a container is shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum CpuView {
+pub enum CpuChoice {
     /// As many of its cpuset as its quota is worth
     #[default]
     Quota,
@@ -287,7 +306,7 @@ mod tests {
             "lxcfs --enable-loadavg --disable-swap --pidfile=/p --cpu-view=cpuset --uptime=host /m",
         );
         let daemon = daemon.unwrap().daemon;
-        assert_eq!(daemon.cpu_view, CpuView::Cpuset);
+        assert_eq!(daemon.cpu_view, CpuChoice::Cpuset);
         assert_eq!(daemon.uptime, UptimeOrigin::Host);
     }
 

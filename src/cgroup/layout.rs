@@ -63,7 +63,7 @@ pub(super) struct Hierarchy {
     pub(super) version: Version,
     /// v1 controllers, or the name as `name=systemd`; empty for v2.
     controllers: Vec<String>,
-    pub(super) mount_point: PathBuf,
+    mount_point: PathBuf,
     /// The cgroup that is mounted there; `/` but for a mount of a part.
     mounted_path: String,
     root: Arc<Node>,
@@ -188,21 +188,26 @@ impl Layout {
             .collect()
     }
 
-    /// Opens the cgroup with these paths (see [`Layout::paths`]). A hierarchy in which
-    /// the directory cannot be opened is left out, as if it were not mounted.
-    #[must_use]
-    pub fn open(self: &Arc<Self>, paths: &[Option<String>]) -> Cgroup {
-        let nodes = self
-            .hierarchies
-            .iter()
-            .zip(paths)
-            .map(|(hierarchy, path)| hierarchy.open(path.as_deref()?).ok())
-            .collect();
-        Cgroup {
+    /// Opens the cgroup with these paths (see [`Layout::paths`]). A hierarchy in which there
+    /// is no such directory is left out, as if it were not mounted.
+    ///
+    /// # Errors
+    /// When a directory that is there cannot be opened.
+    pub fn open(self: &Arc<Self>, paths: &[Option<String>]) -> io::Result<Cgroup> {
+        let nodes = self.hierarchies.iter().zip(paths).map(|(hierarchy, path)| {
+            let Some(path) = path else { return Ok(None) };
+            match hierarchy.open(path) {
+                Ok(node) => Ok(Some(node)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            }
+        });
+        let nodes = nodes.collect::<io::Result<_>>()?;
+        Ok(Cgroup {
             layout: Arc::clone(self),
             nodes,
             paths: paths.to_vec(),
-        }
+        })
     }
 
     /// Drops the entries of cgroups that nobody holds any more.
@@ -225,6 +230,14 @@ impl Hierarchy {
                 .split(',')
                 .any(|name| self.controllers.iter().any(|own| own == name)),
         }
+    }
+
+    /// The directory of the cgroup `path`.
+    pub(super) fn directory(&self, path: &str) -> PathBuf {
+        let below = path
+            .strip_prefix(self.mounted_path.trim_end_matches('/'))
+            .unwrap_or(path);
+        self.mount_point.join(below.trim_start_matches('/'))
     }
 
     /// Opens `path` and, as its parents, all directories on the way.

@@ -4,14 +4,15 @@ pub mod account;
 mod hugetlb;
 mod layout;
 mod node;
+mod sources;
 mod v1;
 mod v2;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use self::layout::{Controller, Layout, Version};
 pub use self::node::{Error, FdBudget, Node};
+pub use self::sources::Source;
 pub use crate::parse::limit::Limit;
 
 use self::account::{CpuUsage, DeviceIo, Memory};
@@ -48,10 +49,11 @@ impl Cgroup {
             .collect()
     }
 
-    /// Whether this is the root in every hierarchy: the machine itself.
+    /// Whether `controller` has this reader in the root cgroup, with the host's own processes.
     #[must_use]
-    pub fn is_root(&self) -> bool {
-        self.nodes.iter().flatten().all(|node| node.is_root())
+    pub fn is_root_of(&self, controller: Controller) -> bool {
+        self.node(controller)
+            .is_some_and(|(_, node)| node.is_root())
     }
 
     /// Whether all directories still exist.
@@ -59,22 +61,41 @@ impl Cgroup {
     pub fn is_alive(&self) -> bool {
         self.nodes
             .iter()
-            .flatten()
-            .all(|node| node.is_root() || node.is_alive())
+            .zip(&self.paths)
+            .all(|(node, path)| match node {
+                Some(node) => node.is_root() || node.is_alive(),
+                None => path.is_none(),
+            })
     }
 
-    /// The directory that holds the files of `controller`, for messages.
+    /// The files that the figures of `controller` come from, with their present content:
+    /// the limits of this cgroup and of all above it, and what this one accounts.
     #[must_use]
-    pub fn directory(&self, controller: Controller) -> Option<PathBuf> {
-        let index = self.layout.index_of(controller)?;
-        let path = self.paths.get(index)?.as_deref()?;
-        Some(
-            self.layout
-                .hierarchies
-                .get(index)?
-                .mount_point
-                .join(path.trim_start_matches('/')),
-        )
+    pub fn sources(&self, controller: Controller) -> Vec<Source> {
+        let Some(index) = self.layout.index_of(controller) else {
+            return Vec::new();
+        };
+        let hierarchy = self.layout.hierarchies.get(index);
+        let node = self.nodes.get(index).and_then(Option::as_deref);
+        let path = self.paths.get(index).and_then(Option::as_deref);
+        let (Some(hierarchy), Some(node), Some(path)) = (hierarchy, node, path) else {
+            return Vec::new();
+        };
+        let (limits, accounts) = sources::files(controller, hierarchy.version);
+        let mut directory = hierarchy.directory(path);
+        let mut found = Vec::new();
+        for (height, node) in node.self_and_ancestors().enumerate() {
+            let files = limits.iter().chain(accounts.iter().filter(|_| height == 0));
+            found.extend(files.filter_map(|file| {
+                let content = node.read(file).ok().flatten()?;
+                Some(Source {
+                    path: directory.join(file),
+                    content,
+                })
+            }));
+            directory.pop();
+        }
+        found
     }
 
     /// Memory and swap; `None` if no cgroup of its own accounts them. `huge_pages`
@@ -171,11 +192,12 @@ impl Cgroup {
         }
     }
 
-    /// Thread ids in this cgroup and all below it, at most `most` of them.
+    /// Thread ids in this cgroup and all below it. The root cgroup has none of its own:
+    /// its threads are the host's.
     ///
     /// # Errors
     /// As [`Cgroup::memory`].
-    pub fn threads(&self, most: usize) -> Result<Vec<i32>, Error> {
+    pub fn threads(&self) -> Result<Vec<i32>, Error> {
         let own = self
             .layout
             .hierarchies
@@ -193,28 +215,16 @@ impl Cgroup {
             Version::V2 => "cgroup.threads",
         };
         let mut threads = Vec::new();
-        let mut open = vec![Arc::clone(node)];
+        let mut add = |text: Option<String>| {
+            let text = text.unwrap_or_default();
+            threads.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
+        };
+        add(node.read(file)?);
+        let mut open = node.open_children();
         while let Some(node) = open.pop() {
-            match node.read(file) {
-                Ok(text) => threads.extend(
-                    text.iter()
-                        .flat_map(|text| text.lines())
-                        .filter_map(|line| line.parse::<i32>().ok()),
-                ),
-                // A child that vanishes meanwhile has no threads.
-                Err(Error::Gone) if !open.is_empty() => {}
-                Err(error) => return Err(error),
-            }
-            if threads.len() >= most {
-                threads.truncate(most);
-                break;
-            }
-            open.extend(
-                node.children()
-                    .unwrap_or_default()
-                    .iter()
-                    .filter_map(|name| node.open_child(name).ok()),
-            );
+            // A child that vanishes meanwhile has no threads.
+            add(node.read(file).ok().flatten());
+            open.extend(node.open_children());
         }
         Ok(threads)
     }

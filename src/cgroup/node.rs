@@ -1,6 +1,6 @@
 //! One cgroup directory: a kept directory fd and kept fds of its files.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -9,11 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fstat, fstatat};
-use nix::sys::uio::pread;
 use parking_lot::RwLock;
 
-/// Most cgroup files fit in one page; longer ones take further reads.
-const FIRST_READ: usize = 4096;
+use crate::sys::file::read_text;
 
 /// Why a cgroup file could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -147,21 +145,20 @@ impl Node {
             .is_ok_and(|stat| stat.st_ino == inode)
     }
 
-    /// Names of the child cgroups.
-    ///
-    /// # Errors
-    /// What openat(2) and getdents(2) say.
-    pub fn children(&self) -> io::Result<Vec<String>> {
+    /// The child cgroups; those that vanish meanwhile are left out.
+    #[must_use]
+    pub fn open_children(self: &Arc<Self>) -> Vec<Arc<Self>> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let mut dir = nix::dir::Dir::openat(&self.dir, ".", flags, Mode::empty())?;
-        let names = dir
-            .iter()
+        let Ok(mut dir) = nix::dir::Dir::openat(&self.dir, ".", flags, Mode::empty()) else {
+            return Vec::new();
+        };
+        dir.iter()
             .flatten()
             .filter(|entry| entry.file_type() == Some(nix::dir::Type::Directory))
             .filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned))
             .filter(|name| name != "." && name != "..")
-            .collect();
-        Ok(names)
+            .filter_map(|name| self.open_child(&name).ok())
+            .collect()
     }
 
     /// The content of `file`, or `None` if this cgroup has no such file.
@@ -176,7 +173,7 @@ impl Node {
             .find(|(name, _)| *name == file)
             .map(|(_, fd)| Arc::clone(fd));
         if let Some(fd) = kept {
-            match read_all(fd.as_fd()) {
+            match read_text(fd.as_fd()) {
                 // The file went away with its cgroup or, on v2, with its controller.
                 Err(Errno::ENODEV) => self.forget(file),
                 result => return finish(file, result).map(Some),
@@ -198,7 +195,7 @@ impl Node {
                 });
             }
         };
-        let text = finish(file, read_all(fd.as_fd()))?;
+        let text = finish(file, read_text(fd.as_fd()))?;
         self.keep(file, fd);
         Ok(Some(text))
     }
@@ -224,37 +221,12 @@ impl Drop for Node {
     }
 }
 
-fn read_all(fd: BorrowedFd<'_>) -> Result<Vec<u8>, Errno> {
-    let mut bytes = vec![0; FIRST_READ];
-    let mut filled = 0;
-    loop {
-        let room = bytes.get_mut(filled..).unwrap_or_default();
-        let offset = i64::try_from(filled).unwrap_or(i64::MAX);
-        let count = pread(fd, room, offset)?;
-        let whole = filled == 0 && count < FIRST_READ / 2;
-        filled += count;
-        // Files of one record come whole in the first read; a list of tasks, whose
-        // records are short, may come in pieces of about a page.
-        if count == 0 || whole {
-            bytes.truncate(filled);
-            return Ok(bytes);
-        }
-        if bytes.len() - filled < FIRST_READ {
-            bytes.resize(bytes.len() * 2, 0);
-        }
-    }
-}
-
-fn finish(file: &'static str, result: Result<Vec<u8>, Errno>) -> Result<String, Error> {
-    match result {
-        Ok(bytes) => String::from_utf8(bytes).map_err(|_| Error::Io {
-            file,
-            source: ErrorKind::InvalidData.into(),
-        }),
-        Err(Errno::ENODEV) => Err(Error::Gone),
-        Err(errno) => Err(Error::Io {
+fn finish(file: &'static str, result: Result<String, Errno>) -> Result<String, Error> {
+    result.map_err(|errno| match errno {
+        Errno::ENODEV => Error::Gone,
+        errno => Error::Io {
             file,
             source: errno.into(),
-        }),
-    }
+        },
+    })
 }

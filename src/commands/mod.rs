@@ -52,6 +52,8 @@ fn init_logging(cli: &Cli) {
     };
     env_logger::Builder::new()
         .filter_level(level)
+        // It warns of every kind of request that is answered with ENOSYS on purpose.
+        .filter_module("fuser", LevelFilter::Error)
         .parse_default_env()
         .format_timestamp(None)
         .init();

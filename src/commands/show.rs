@@ -1,13 +1,139 @@
-//! `lxcfs show`: what a process would read.
+//! `lxcfs show`: what a process would read, and why.
 
+use std::fmt::Write as _;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::cli::ShowArgs;
+use anyhow::{Context, bail};
+use nix::errno::Errno;
 
-/// Not built yet.
+use crate::cgroup::{Controller, Source};
+use crate::cli::ShowArgs;
+use crate::container::{Reason, Resolved};
+use crate::fs::tree::ProcFile;
+use crate::fs::{Options, Views};
+
+/// Cgroup files that are kept open while the command runs.
+const KEPT_FDS: usize = 256;
+
+/// Prints the files for the process.
 ///
 /// # Errors
-/// Always.
-pub fn run(_args: &ShowArgs) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("show is not built yet")
+/// One sentence about the process or file that is not there.
+pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
+    let files = match &args.file {
+        Some(name) => vec![by_name(name)?],
+        None => ProcFile::ALL.to_vec(),
+    };
+    let views =
+        Views::open(KEPT_FDS, Options::default()).context("cannot read the host's figures")?;
+    let resolved = views.container(args.pid).map_err(|errno| match errno {
+        Errno::ESRCH => anyhow::anyhow!("there is no process {}", args.pid),
+        errno => anyhow::anyhow!(
+            "cannot tell the container of process {}: {errno}; try it as root",
+            args.pid
+        ),
+    })?;
+    let mut out = io::stdout().lock();
+    let mut separator = "";
+    for file in &files {
+        let content = if args.explain {
+            explain(*file, &resolved)?.into_bytes()
+        } else {
+            views
+                .render(*file, args.pid)
+                .with_context(|| format!("cannot render /proc/{}", file.name()))?
+        };
+        if files.len() > 1 {
+            writeln!(out, "{separator}==> /proc/{} <==", file.name())?;
+            separator = "\n";
+        }
+        out.write_all(&content)?;
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn by_name(name: &str) -> anyhow::Result<ProcFile> {
+    let short = name.trim_start_matches('/');
+    let short = short.strip_prefix("proc/").unwrap_or(short);
+    match ProcFile::by_name(short) {
+        Some(file) => Ok(file),
+        None => {
+            let names: Vec<_> = ProcFile::ALL.into_iter().map(ProcFile::name).collect();
+            bail!(
+                "there is no file {name}; choose one of {}",
+                names.join(", ")
+            )
+        }
+    }
+}
+
+/// Where the figures of `file` come from.
+fn explain(file: ProcFile, resolved: &Resolved) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    match resolved.reason {
+        Reason::CgroupNamespace => writeln!(
+            text,
+            "container: the root of the process's cgroup namespace"
+        )?,
+        Reason::PidNamespace(init) => {
+            writeln!(
+                text,
+                "container: the cgroup of process {init}, the init of the process's pid namespace"
+            )?;
+        }
+        Reason::OwnCgroup => writeln!(
+            text,
+            "container: the process's own cgroup, as it shares the host's namespaces"
+        )?,
+    }
+    writeln!(
+        text,
+        "started: {} ms after boot",
+        resolved.started_nsec / 1_000_000
+    )?;
+    for controller in controllers(file) {
+        if resolved.container.is_host_for(*controller) {
+            writeln!(
+                text,
+                "{}: the root cgroup, so the host's own figures",
+                controller.v1_name()
+            )?;
+            continue;
+        }
+        let sources = resolved.container.cgroup.sources(*controller);
+        if sources.is_empty() {
+            writeln!(
+                text,
+                "{}: not accounted for this cgroup",
+                controller.v1_name()
+            )?;
+        }
+        for Source { path, content } in sources {
+            match content.trim_end().split_once('\n') {
+                None => writeln!(text, "{} = {}", path.display(), content.trim_end())?,
+                Some(_) => {
+                    writeln!(text, "{}:", path.display())?;
+                    content
+                        .lines()
+                        .try_for_each(|line| writeln!(text, "    {line}"))?;
+                }
+            }
+        }
+    }
+    Ok(text)
+}
+
+/// What a file is made of.
+const fn controllers(file: ProcFile) -> &'static [Controller] {
+    match file {
+        ProcFile::Cpuinfo => &[Controller::Cpuset, Controller::Cpu],
+        ProcFile::Diskstats => &[Controller::Blkio],
+        ProcFile::Meminfo | ProcFile::Swaps => &[Controller::Memory],
+        ProcFile::Loadavg => &[Controller::Cpuacct],
+        ProcFile::Stat | ProcFile::Uptime => {
+            &[Controller::Cpuacct, Controller::Cpuset, Controller::Cpu]
+        }
+    }
 }

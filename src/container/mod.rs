@@ -1,1 +1,328 @@
 //! From a reader to its container, and what is kept for each container.
+
+pub mod apportion;
+mod boundary;
+mod counter;
+pub mod cpu_time;
+mod fallback;
+pub mod load;
+mod namespaces;
+mod resolve;
+mod tasks;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+pub use self::resolve::{Containers, Reason, Resolved};
+pub use self::tasks::Tasks;
+
+use self::apportion::{Apportioned, Disk, DiskTime};
+use self::cpu_time::{Cpu, CpuTime};
+use self::load::{Load, PERIOD_NSEC};
+use self::tasks::TaskCount;
+use crate::cgroup::account::{DeviceIo, Memory};
+use crate::cgroup::{Cgroup, Controller, Error, Limit};
+use crate::host::{Host, boottime_nsec};
+use crate::parse::cpu_list::CpuSet;
+use crate::parse::diskstats::Device;
+use crate::parse::keyed::DeviceNumber;
+
+/// The load average is kept up for containers whose file was read in this time.
+const LOAD_KEPT_NSEC: u64 = 15 * 60 * 1_000_000_000;
+
+/// How long the disks behind the mounts are taken for the same.
+const BACKING_LIFETIME: Duration = Duration::from_secs(30);
+
+/// Clock ticks of `/proc` files in nanoseconds: `USER_HZ` is 100 on every architecture
+/// that has containers.
+pub const TICK_NSEC: u64 = 10_000_000;
+
+/// The cgroup has been removed: the reader must be somewhere else by now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gone;
+
+/// The processes that share one view.
+#[derive(Debug)]
+pub struct Container {
+    /// The boundary cgroup.
+    pub cgroup: Cgroup,
+    /// Whether its readers are in the daemon's own namespaces: processes of the host.
+    on_host: bool,
+    tasks: TaskCount,
+    state: Mutex<State>,
+}
+
+/// What goes on from one request to the next. The lock is held for arithmetic only,
+/// never over a system call.
+#[derive(Debug)]
+struct State {
+    cpu: CpuTime,
+    counters: Apportioned,
+    disk_times: HashMap<DeviceNumber, DiskTime>,
+    load: Option<KeptLoad>,
+    backing: Option<(Instant, Arc<[DeviceNumber]>)>,
+    // The last good values, for when a source fails.
+    memory: Memory,
+    cpus_shown: CpuSet,
+    io: Vec<DeviceIo>,
+    tasks: Tasks,
+}
+
+/// The load average of a container that is read now and then.
+#[derive(Debug)]
+struct KeptLoad {
+    load: Load,
+    advanced_nsec: u64,
+    last_read_nsec: u64,
+}
+
+/// What a container did since its start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// Time by CPU shown.
+    pub cpus: Vec<Cpu>,
+    /// Idle time of all CPUs shown.
+    pub idle_nsec: u64,
+    /// Its share of the host's interrupts.
+    pub interrupts: u64,
+    /// Its share of the host's context switches.
+    pub context_switches: u64,
+    /// Its share of the host's forks.
+    pub forks: u64,
+    /// Its share of the host's softirqs, by kind.
+    pub softirqs: Vec<u64>,
+}
+
+/// Which CPUs a container is shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CpuView {
+    /// As many of its cpuset as its quota is worth, the lowest ones.
+    #[default]
+    Quota,
+    /// Its cpuset.
+    Cpuset,
+    /// All of the host's.
+    Host,
+}
+
+impl Container {
+    fn new(cgroup: Cgroup, on_host: bool, started_nsec: u64) -> Self {
+        let state = State {
+            cpu: CpuTime::new(started_nsec),
+            counters: Apportioned::default(),
+            disk_times: HashMap::new(),
+            load: None,
+            backing: None,
+            memory: Memory::default(),
+            cpus_shown: CpuSet::new(),
+            io: Vec::new(),
+            tasks: Tasks::default(),
+        };
+        Self {
+            cgroup,
+            on_host,
+            tasks: TaskCount::default(),
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Whether its readers are the host's own processes as far as `controller` goes: in
+    /// the root cgroup and in the daemon's namespaces. The host's figures are theirs.
+    #[must_use]
+    pub fn is_host_for(&self, controller: Controller) -> bool {
+        self.on_host && self.cgroup.is_root_of(controller)
+    }
+
+    /// Memory and swap. All zero where no cgroup accounts them.
+    ///
+    /// # Errors
+    /// [`Gone`] when the cgroup has been removed.
+    pub fn memory(&self, host: &Host) -> Result<Memory, Gone> {
+        let huge_pages = host.meminfo().get("Hugetlb").unwrap_or(0) > 0;
+        let read = self
+            .cgroup
+            .memory(huge_pages)
+            .map(Option::unwrap_or_default);
+        self.or_last(read, "memory", |state| &mut state.memory)
+    }
+
+    /// The CPUs that the container is shown, never none of those online.
+    ///
+    /// # Errors
+    /// [`Gone`] when the cgroup has been removed.
+    pub fn cpus_shown(&self, host: &Host, view: CpuView) -> Result<CpuSet, Gone> {
+        let online = host.online();
+        if view == CpuView::Host {
+            return Ok(CpuSet::clone(&online));
+        }
+        let read = self.read_cpus(&online, view);
+        let shown = self.or_last(read, "CPUs", |state| &mut state.cpus_shown)?;
+        Ok(if shown.is_empty() {
+            CpuSet::clone(&online)
+        } else {
+            shown
+        })
+    }
+
+    fn read_cpus(&self, online: &CpuSet, view: CpuView) -> Result<CpuSet, Error> {
+        let allowed = match self.cgroup.cpuset()? {
+            Some(cpuset) => cpuset.intersection(online),
+            None => online.clone(),
+        };
+        Ok(match self.cgroup.cpu_limit_millis()? {
+            Limit::Value(millis) if view == CpuView::Quota => {
+                allowed.lowest(usize::try_from(millis.div_ceil(1000)).unwrap_or(usize::MAX))
+            }
+            _ => allowed,
+        })
+    }
+
+    /// CPU time since the container's start on the CPUs it is `shown`, and its share of
+    /// what the host counts along with CPU time.
+    ///
+    /// # Errors
+    /// [`Gone`] when the cgroup has been removed.
+    pub fn activity(&self, host: &Host, shown: &CpuSet) -> Result<Activity, Gone> {
+        let now_nsec = boottime_nsec();
+        let usage = match self.cgroup.cpu_usage() {
+            Ok(usage) => Some(usage.unwrap_or_default()),
+            Err(Error::Gone) => return Err(Gone),
+            Err(error) => {
+                fallback::report("CPU time", &error);
+                None
+            }
+        };
+        let host = host.stat();
+        let busy_ticks = host.total.unwrap_or_default().busy();
+        let softirqs = host.softirqs.as_deref().unwrap_or_default();
+        let mut counted = vec![
+            host.interrupts.unwrap_or(0),
+            host.context_switches.unwrap_or(0),
+            host.processes.unwrap_or(0),
+        ];
+        counted.extend_from_slice(softirqs);
+
+        let mut state = self.state.lock();
+        if let Some(usage) = usage {
+            let used_nsec = usage.user_nsec.saturating_add(usage.system_nsec);
+            state.cpu.advance(now_nsec, shown, &usage);
+            state
+                .counters
+                .advance(used_nsec, busy_ticks.saturating_mul(TICK_NSEC), &counted);
+        }
+        let counters = &state.counters;
+        Ok(Activity {
+            cpus: state.cpu.cpus().to_vec(),
+            idle_nsec: state.cpu.total().idle_nsec,
+            interrupts: counters.get(0),
+            context_switches: counters.get(1),
+            forks: counters.get(2),
+            softirqs: (3..3 + softirqs.len())
+                .map(|index| counters.get(index))
+                .collect(),
+        })
+    }
+
+    /// What the container did on each of the host's disks. `age_nsec` is its age.
+    ///
+    /// # Errors
+    /// [`Gone`] when the cgroup has been removed.
+    pub fn disks(&self, host: &[Device], age_nsec: u64) -> Result<Vec<Disk>, Gone> {
+        let io = self.or_last(self.cgroup.io(), "I/O", |state| &mut state.io)?;
+        let mut state = self.state.lock();
+        let disks = io.into_iter().filter_map(|io| {
+            let number = (io.major, io.minor);
+            let device = host
+                .iter()
+                .find(|device| (device.major, device.minor) == number)?;
+            let time = state.disk_times.entry(number).or_default();
+            time.advance(age_nsec / 1_000_000, device, &io);
+            Some(Disk {
+                io,
+                time: time.msec(),
+            })
+        });
+        Ok(disks.collect())
+    }
+
+    /// The disks that back the mounts of the container, as the thread `reader` sees them.
+    pub fn backing_disks(&self, host: &Host, reader: i32) -> Arc<[DeviceNumber]> {
+        if let Some((found, disks)) = &self.state.lock().backing
+            && found.elapsed() < BACKING_LIFETIME
+        {
+            return Arc::clone(disks);
+        }
+        let disks: Arc<[_]> = host.disks_of_mounts(reader).into();
+        self.state.lock().backing = Some((Instant::now(), Arc::clone(&disks)));
+        disks
+    }
+
+    /// The container's threads, as the thread `reader` of it sees them.
+    ///
+    /// # Errors
+    /// [`Gone`] when the cgroup has been removed.
+    pub fn tasks(&self, host: &Host, reader: i32) -> Result<Tasks, Gone> {
+        let read = self.tasks.get(&self.cgroup, &host.proc, reader);
+        self.or_last(read, "threads", |state| &mut state.tasks)
+    }
+
+    /// The load average. At the first read it is estimated from the threads that are
+    /// active now and the container's age; from then on it is kept up.
+    pub fn load(&self, active: u64, started_nsec: u64) -> Load {
+        let now_nsec = boottime_nsec();
+        let mut state = self.state.lock();
+        let kept = state.load.get_or_insert_with(|| KeptLoad {
+            load: Load::seeded(active, now_nsec.saturating_sub(started_nsec)),
+            advanced_nsec: now_nsec,
+            last_read_nsec: now_nsec,
+        });
+        kept.last_read_nsec = now_nsec;
+        kept.load
+    }
+
+    /// Brings the load average up to date, if anybody reads it. To be called about every
+    /// [`PERIOD_NSEC`].
+    pub fn keep_load(&self, host: &Host) {
+        let now_nsec = boottime_nsec();
+        {
+            let mut state = self.state.lock();
+            state
+                .load
+                .take_if(|kept| now_nsec.saturating_sub(kept.last_read_nsec) > LOAD_KEPT_NSEC);
+            if state.load.is_none() {
+                return;
+            }
+        }
+        let Ok(tasks) = self.tasks(host, 0) else {
+            return;
+        };
+        if let Some(kept) = &mut self.state.lock().load {
+            let periods = now_nsec.saturating_sub(kept.advanced_nsec) / PERIOD_NSEC;
+            kept.load.advance(tasks.active(), periods);
+            kept.advanced_nsec += periods * PERIOD_NSEC;
+        }
+    }
+
+    /// What was read or, if that failed, what was read the last time.
+    fn or_last<T: Clone>(
+        &self,
+        read: Result<T, Error>,
+        what: &str,
+        last: impl Fn(&mut State) -> &mut T,
+    ) -> Result<T, Gone> {
+        match read {
+            Ok(value) => {
+                last(&mut self.state.lock()).clone_from(&value);
+                Ok(value)
+            }
+            Err(Error::Gone) => Err(Gone),
+            Err(error) => {
+                fallback::report(what, &error);
+                Ok(last(&mut self.state.lock()).clone())
+            }
+        }
+    }
+}

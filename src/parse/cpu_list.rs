@@ -1,11 +1,12 @@
-//! CPU lists such as `0-3,8` (kernel: Documentation/admin-guide/cputopology.rst).
+//! CPU lists such as `0-3,8` and masks such as `ff,ffffffff` (kernel:
+//! Documentation/admin-guide/cputopology.rst and core-api/printk-formats.rst).
 
 use std::fmt;
 
 use super::ParseError;
 
 /// Largest CPU id that is accepted; twice what any kernel is built for.
-const MAX_CPU: usize = 16_383;
+pub(super) const MAX_CPU: usize = 16_383;
 
 /// A set of physical CPU ids.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,7 +21,8 @@ impl CpuSet {
         Self { words: Vec::new() }
     }
 
-    /// Parses a list of ids and ranges; an empty text is the empty set.
+    /// Parses a list of ids and ranges; an empty text is the empty set. As in
+    /// the kernel, blanks separate as well as commas do (`0 1 2`).
     ///
     /// # Errors
     /// A part that is neither `N` nor `N-M`, or an id beyond any kernel's.
@@ -28,8 +30,7 @@ impl CpuSet {
         let mut set = Self::new();
         let text = text.trim();
         for part in text
-            .split(',')
-            .map(str::trim)
+            .split(|c: char| c == ',' || c.is_ascii_whitespace())
             .filter(|part| !part.is_empty())
         {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -41,6 +42,50 @@ impl CpuSet {
             }
         }
         Ok(set)
+    }
+
+    /// Parses a mask: hexadecimal digits, the lowest CPUs last, with a comma
+    /// between groups of 32 bits of which only the first may be shorter.
+    ///
+    /// # Errors
+    /// Anything else, an empty text included, or an id beyond any kernel's.
+    pub fn parse_mask(file: &'static str, text: &str) -> Result<Self, ParseError> {
+        let text = text.trim();
+        let error = || ParseError::new(file, "CPU mask", text);
+        let groups = text.split(',').count();
+        let mut set = Self::new();
+        for (index, group) in text.rsplit(',').enumerate() {
+            let whole = group.len() == 8 || (index + 1 == groups && group.len() < 8);
+            if !whole || !group.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+                return Err(error());
+            }
+            let bits = u32::from_str_radix(group, 16).map_err(|_| error())?;
+            for bit in (0..32).filter(|bit| bits & (1 << bit) != 0) {
+                let cpu = index * 32 + bit;
+                if cpu > MAX_CPU {
+                    return Err(error());
+                }
+                set.insert(cpu);
+            }
+        }
+        Ok(set)
+    }
+
+    /// The kernel's mask notation, `digits` hexadecimal digits wide; CPUs that
+    /// do not fit are left out.
+    #[must_use]
+    pub fn to_mask(&self, digits: usize) -> String {
+        let mut text = String::with_capacity(digits + digits / 8);
+        for index in (0..digits).rev() {
+            let bits = (0..4)
+                .filter(|bit| self.contains(index * 4 + bit))
+                .fold(0, |bits, bit| bits | 1 << bit);
+            text.extend(char::from_digit(bits, 16));
+            if index % 8 == 0 && index > 0 {
+                text.push(',');
+            }
+        }
+        text
     }
 
     /// Adds a CPU; ids beyond any kernel's are ignored.
@@ -94,6 +139,16 @@ impl CpuSet {
         self.iter().filter(|cpu| other.contains(*cpu)).collect()
     }
 
+    /// Number of CPUs that are in both sets.
+    #[must_use]
+    pub fn intersection_len(&self, other: &Self) -> usize {
+        self.words
+            .iter()
+            .zip(&other.words)
+            .map(|(word, other)| (word & other).count_ones() as usize)
+            .sum()
+    }
+
     /// The lowest `count` CPUs.
     #[must_use]
     pub fn lowest(&self, count: usize) -> Self {
@@ -145,18 +200,66 @@ mod tests {
         }
         assert_eq!(set("0-3,8\n").len(), 5);
         assert_eq!(set("3,1,2").to_string(), "1-3");
+        assert_eq!(set("3 4 5 90\n").to_string(), "3-5,90");
     }
 
     #[test]
     fn refuses_what_is_no_list() {
-        for text in ["x", "3-1", "-", "0-", "1-99999999999", "99999999"] {
+        for text in ["x", "3-1", "-", "0 - 3", "0-", "1-99999999999", "99999999"] {
             assert!(CpuSet::parse("cpuset.cpus", text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn reads_and_writes_masks() {
+        for (mask, list) in [
+            ("1", "0"),
+            ("0", ""),
+            ("8000", "15"),
+            ("0000,00000000,000000fc", "2-7"),
+            ("ff,ffffffff", "0-39"),
+            ("80000000,00008000,00000000", "47,95"),
+        ] {
+            let cpus = CpuSet::parse_mask("core_cpus", &format!("{mask}\n")).unwrap();
+            assert_eq!(cpus.to_string(), list);
+            let digits = mask.replace(',', "").len();
+            assert_eq!(cpus.to_mask(digits), mask);
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_mask() {
+        let beyond = format!("1{}", ",00000000".repeat(512));
+        for text in [
+            "",
+            ",",
+            "x",
+            "+f",
+            "0x1",
+            "ff,f",
+            ",00000001",
+            "123456789",
+            &beyond,
+        ] {
+            assert!(CpuSet::parse_mask("core_cpus", text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn leaves_cpus_out_of_a_mask_that_is_too_narrow() {
+        assert_eq!(set("0,3-4,40").to_mask(1), "9");
+        assert_eq!(set("0").to_mask(0), "");
     }
 
     #[test]
     fn picks_the_lowest() {
         assert_eq!(set("2-5").lowest(2).to_string(), "2-3");
         assert_eq!(set("2-5").intersection(&set("0-3,5")).to_string(), "2-3,5");
+    }
+
+    #[test]
+    fn counts_what_is_in_both() {
+        assert_eq!(set("2-5,100").intersection_len(&set("0-3,5,100")), 4);
+        assert_eq!(set("2-5,100").intersection_len(&set("0")), 0);
     }
 }

@@ -29,9 +29,12 @@ pub fn nested(text: &str) -> impl Iterator<Item = (&str, impl Iterator<Item = (&
     })
 }
 
+/// Major and minor number of a block device.
+pub type DeviceNumber = (u32, u32);
+
 /// A device number as cgroup files write it: `major:minor`.
 #[must_use]
-pub fn device(text: &str) -> Option<(u32, u32)> {
+pub fn device(text: &str) -> Option<DeviceNumber> {
     let (major, minor) = text.split_once(':')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
 }

@@ -47,3 +47,35 @@ impl MemInfo {
             .map(|line| line.value)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_the_lines_in_their_order_with_their_unit() {
+        let info = MemInfo::parse("MemTotal:  24684096 kB\nHugePages_Total:     7\n");
+        let expected = [
+            ("MemTotal", 24_684_096, true),
+            ("HugePages_Total", 7, false),
+        ];
+        let lines = info.lines.iter();
+        let lines: Vec<_> = lines
+            .map(|line| (&*line.key, line.value, line.in_kb))
+            .collect();
+        assert_eq!(lines, expected);
+        assert_eq!(info.get("MemTotal"), Some(24_684_096));
+        assert_eq!(info.get("Mem"), None);
+    }
+
+    #[test]
+    fn drops_what_is_no_line() {
+        let text = "MemTotal 5 kB\nMemFree:\nBuffers: x kB\nCached: -1 kB\n\nShmem: 99999999999999999999\nSlab: 3 kB";
+        let keys: Vec<_> = MemInfo::parse(text)
+            .lines
+            .into_iter()
+            .map(|line| line.key)
+            .collect();
+        assert_eq!(keys, ["Slab"]);
+    }
+}

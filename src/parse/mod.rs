@@ -1,6 +1,9 @@
 //! Pure parsers: text of one kernel file in, plain data out. No I/O.
 
 pub mod cpu_list;
+pub mod cpuinfo;
+pub mod diskstats;
+pub mod host_stat;
 pub mod keyed;
 pub mod limit;
 pub mod meminfo;

@@ -1,5 +1,8 @@
-//! The thin layer of system calls that no crate wraps. The only place for `unsafe`.
+//! The thin layer of system calls: every `unsafe` of this crate is here.
 
+pub mod file;
+pub mod fuse_device;
 pub mod lock;
+pub mod nsfs;
 pub mod process;
 pub mod terminal;

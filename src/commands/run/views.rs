@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 use procfs::process::Process;
 
 use super::mounts::{bind, mount};
+use crate::session::mount::FS_TYPE;
 use crate::sys::process;
 
 /// How long our own server may take until it serves.
@@ -94,13 +95,15 @@ impl Source {
     }
 }
 
-/// The mountpoint of a daemon that answers.
+/// The mountpoint of a daemon that answers. One of LXCFS, which leaves the checking of
+/// permissions to itself, is not taken: its figures are others.
 fn mounted() -> Option<PathBuf> {
     let mounts = Process::myself().and_then(|process| process.mountinfo());
     let mut mountpoints: Vec<PathBuf> = mounts
         .ok()?
         .into_iter()
-        .filter(|mount| mount.fs_type == "fuse.lxcfs" && mount.root == "/")
+        .filter(|mount| mount.fs_type == FS_TYPE && mount.root == "/")
+        .filter(|mount| mount.super_options.contains_key("default_permissions"))
         .map(|mount| mount.mount_point)
         .collect();
     // Others may belong to one container only and end with it.
@@ -126,6 +129,7 @@ impl OwnServer {
             .args(["-f", "--runtime-dir"])
             .args([private, &mountpoint])
             .env_remove("NOTIFY_SOCKET")
+            .env("RUST_LOG", "warn")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             // Ctrl-C is for the command.

@@ -1,0 +1,51 @@
+//! Which files a figure comes from, to be shown to people who wonder about it.
+
+use std::path::PathBuf;
+
+use super::{Controller, Version};
+
+/// A file of a cgroup and its present content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// Path of the file.
+    pub path: PathBuf,
+    /// What the kernel gave.
+    pub content: String,
+}
+
+type Files = &'static [&'static str];
+
+/// Files of limits, which count on all levels, and files of accounting.
+pub(super) const fn files(controller: Controller, version: Version) -> (Files, Files) {
+    match (controller, version) {
+        (Controller::Memory, Version::V1) => (
+            &["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"],
+            &[
+                "memory.usage_in_bytes",
+                "memory.kmem.usage_in_bytes",
+                "memory.stat",
+            ],
+        ),
+        (Controller::Memory, Version::V2) => (
+            &["memory.max", "memory.swap.max"],
+            &["memory.current", "memory.swap.current", "memory.stat"],
+        ),
+        (Controller::Cpu, Version::V1) => {
+            (&["cpu.cfs_quota_us", "cpu.cfs_period_us"], &["cpu.stat"])
+        }
+        (Controller::Cpu, Version::V2) => (&["cpu.max"], &[]),
+        (Controller::Cpuacct, Version::V1) => (&[], &["cpuacct.usage_percpu", "cpuacct.stat"]),
+        (Controller::Cpuacct, Version::V2) => (&[], &["cpu.stat"]),
+        (Controller::Cpuset, Version::V1) => (&[], &["cpuset.effective_cpus"]),
+        (Controller::Cpuset, Version::V2) => (&[], &["cpuset.cpus.effective"]),
+        (Controller::Blkio, Version::V1) => (
+            &[],
+            &[
+                "blkio.throttle.io_serviced_recursive",
+                "blkio.throttle.io_service_bytes_recursive",
+            ],
+        ),
+        (Controller::Blkio, Version::V2) => (&[], &["io.stat"]),
+        (Controller::Hugetlb, _) => (&[], &[]),
+    }
+}

@@ -1,0 +1,173 @@
+//! Namespaces of readers. Each one is held open while it is known, so that its inode
+//! number cannot be given to another namespace meanwhile.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, OnceLock, Weak};
+use std::thread;
+
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns};
+use nix::sys::stat::fstat;
+use parking_lot::Mutex;
+
+use super::boundary;
+use crate::cgroup::Layout;
+use crate::host::process::{Namespace, Proc};
+use crate::sys::nsfs;
+
+/// A pid namespace other than the daemon's.
+#[derive(Debug)]
+pub(super) struct PidNamespace {
+    fd: OwnedFd,
+    /// Its init, by the daemon's numbering. No other process gets the number while the
+    /// namespace has a living member, and only such a member can be a reader.
+    pub(super) init: Option<i32>,
+}
+
+impl PidNamespace {
+    fn new(fd: OwnedFd, proc: &Proc) -> Self {
+        let init = match nsfs::process_in_namespace(&fd, 1) {
+            Ok(init) if init > 0 => Some(init),
+            Err(Errno::ENOTTY | Errno::EINVAL) => search_init(&fd, proc),
+            _ => None,
+        };
+        Self { fd, init }
+    }
+
+    /// The namespace around this one, unless that is the daemon's own.
+    pub(super) fn parent(&self, own_inode: u64, proc: &Proc) -> Option<Self> {
+        let fd = nsfs::parent(&self.fd).ok()?;
+        let inode = fstat(&fd).ok()?.st_ino;
+        (inode != own_inode).then(|| Self::new(fd, proc))
+    }
+}
+
+/// Finds the init of a pid namespace on kernels that cannot be asked (before 6.11).
+fn search_init(fd: &OwnedFd, proc: &Proc) -> Option<i32> {
+    let inode = fstat(fd).ok()?.st_ino;
+    let pids = proc.pids().ok()?;
+    pids.into_iter().find(|pid| {
+        proc.namespace(*pid, Namespace::Pid) == Some(inode) && proc.innermost_pid(*pid) == Some(1)
+    })
+}
+
+/// A cgroup namespace other than the daemon's.
+#[derive(Debug)]
+pub(super) struct CgroupNamespace {
+    fd: OwnedFd,
+    roots: OnceLock<Vec<Option<String>>>,
+}
+
+impl CgroupNamespace {
+    /// The root of the namespace in each hierarchy of `layout`. `outer` are the paths of
+    /// the member `tid` as the daemon sees them. `None` where they do not tell, because
+    /// the member has left the namespace's root.
+    pub(super) fn roots(
+        &self,
+        tid: i32,
+        outer: &[Option<String>],
+        layout: &Layout,
+        proc: &Proc,
+    ) -> io::Result<Vec<Option<String>>> {
+        if let Some(known) = self.roots.get() {
+            return Ok(known.clone());
+        }
+        let inner = layout.paths(&self.memberships(tid, proc)?);
+        let roots: Vec<_> = outer
+            .iter()
+            .zip(&inner)
+            .map(|(outer, inner)| {
+                let root = boundary::namespace_root(outer.as_deref()?, inner.as_deref()?)?;
+                Some(root.to_owned())
+            })
+            .collect();
+        if roots
+            .iter()
+            .zip(outer)
+            .all(|(root, outer)| root.is_some() || outer.is_none())
+        {
+            let _ = self.roots.set(roots.clone());
+        }
+        Ok(roots)
+    }
+
+    /// `/proc/PID/cgroup` as the members of this namespace see it.
+    fn memberships(&self, pid: i32, proc: &Proc) -> io::Result<String> {
+        let inside = |fd: BorrowedFd<'_>| -> Result<String, Errno> {
+            setns(fd, CloneFlags::CLONE_NEWCGROUP)?;
+            proc.read(pid, "cgroup")
+        };
+        // The namespace is that of the thread, so a thread of its own enters it and ends.
+        thread::scope(|scope| {
+            let helper = thread::Builder::new().spawn_scoped(scope, || inside(self.fd.as_fd()))?;
+            let text = helper
+                .join()
+                .map_err(|_| io::Error::other("the helper thread died"))?;
+            Ok(text?)
+        })
+    }
+}
+
+/// The namespaces that are in use, by inode number.
+#[derive(Debug)]
+pub(super) struct Registry<T> {
+    known: Mutex<HashMap<u64, Weak<T>>>,
+}
+
+impl<T> Registry<T> {
+    pub(super) fn new() -> Self {
+        Self {
+            known: Mutex::default(),
+        }
+    }
+
+    /// Drops the entries that nobody uses any more.
+    pub(super) fn forget_unused(&self) {
+        self.known
+            .lock()
+            .retain(|_, namespace| namespace.strong_count() > 0);
+    }
+
+    fn get_or_hold(&self, inode: u64, hold: impl FnOnce() -> io::Result<T>) -> io::Result<Arc<T>> {
+        if let Some(known) = self.known.lock().get(&inode).and_then(Weak::upgrade) {
+            return Ok(known);
+        }
+        let namespace = Arc::new(hold()?);
+        self.known.lock().insert(inode, Arc::downgrade(&namespace));
+        Ok(namespace)
+    }
+}
+
+impl Registry<PidNamespace> {
+    pub(super) fn of(&self, tid: i32, inode: u64, proc: &Proc) -> io::Result<Arc<PidNamespace>> {
+        self.get_or_hold(inode, || {
+            Ok(PidNamespace::new(
+                hold(tid, inode, Namespace::Pid, proc)?,
+                proc,
+            ))
+        })
+    }
+}
+
+impl Registry<CgroupNamespace> {
+    pub(super) fn of(&self, tid: i32, inode: u64, proc: &Proc) -> io::Result<Arc<CgroupNamespace>> {
+        self.get_or_hold(inode, || {
+            let fd = hold(tid, inode, Namespace::Cgroup, proc)?;
+            Ok(CgroupNamespace {
+                fd,
+                roots: OnceLock::new(),
+            })
+        })
+    }
+}
+
+fn hold(tid: i32, inode: u64, namespace: Namespace, proc: &Proc) -> io::Result<OwnedFd> {
+    let fd = proc.hold_namespace(tid, namespace)?;
+    if fstat(&fd)?.st_ino == inode {
+        Ok(fd)
+    } else {
+        Err(io::Error::other("the reader changed its namespace"))
+    }
+}

@@ -1,0 +1,311 @@
+//! From a reader to its container.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::errno::Errno;
+use nix::unistd::getpid;
+use parking_lot::{Mutex, RwLock};
+
+use super::namespaces::{CgroupNamespace, PidNamespace, Registry};
+use super::{Container, TICK_NSEC, boundary};
+use crate::cgroup::Layout;
+use crate::host::process::Namespace;
+use crate::host::{Host, boottime_nsec};
+
+/// Nanoseconds after which the answer for a reader's place is looked up anew.
+const KEEP_UNUSED_NSEC: u64 = 60_000_000_000;
+
+/// Where a reader stands: all that its container follows from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Place {
+    pid_namespace: u64,
+    cgroup_namespace: u64,
+    /// The text of `/proc/TID/cgroup`.
+    memberships: String,
+}
+
+/// What makes two containers the same one: the directories, and whether readers are
+/// processes of the host that see it as such. Paths tell apart what could not be opened.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Identity {
+    directories: Vec<u64>,
+    paths: Vec<Option<String>>,
+    on_host: bool,
+}
+
+/// Why a cgroup is taken for the boundary of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// It is the root of the reader's cgroup namespace.
+    CgroupNamespace,
+    /// The init of the reader's pid namespace, this process, is in it.
+    PidNamespace(i32),
+    /// The reader is in it, and in the daemon's own namespaces.
+    OwnCgroup,
+}
+
+/// The container of readers in one place.
+#[derive(Debug)]
+pub struct Resolved {
+    /// Why it is this one.
+    pub reason: Reason,
+    /// The container.
+    pub container: Arc<Container>,
+    /// `CLOCK_BOOTTIME` at the start of the container's init; 0 where that is the host's.
+    pub started_nsec: u64,
+    last_used_nsec: AtomicU64,
+    // Held so that the inode numbers of the place stay these namespaces' own.
+    _pid_namespace: Option<Arc<PidNamespace>>,
+    _cgroup_namespace: Option<Arc<CgroupNamespace>>,
+}
+
+/// All known containers.
+#[derive(Debug)]
+pub struct Containers {
+    host: Arc<Host>,
+    layout: Arc<Layout>,
+    own_pid_namespace: u64,
+    own_cgroup_namespace: u64,
+    pid_namespaces: Registry<PidNamespace>,
+    cgroup_namespaces: Registry<CgroupNamespace>,
+    places: RwLock<HashMap<Place, Arc<Resolved>>>,
+    by_identity: Mutex<HashMap<Identity, Arc<Container>>>,
+}
+
+impl Containers {
+    /// No containers yet.
+    #[must_use]
+    pub fn new(host: Arc<Host>, layout: Arc<Layout>) -> Self {
+        let own = |namespace| {
+            host.proc
+                .namespace(getpid().as_raw(), namespace)
+                .unwrap_or(0)
+        };
+        Self {
+            own_pid_namespace: own(Namespace::Pid),
+            own_cgroup_namespace: own(Namespace::Cgroup),
+            host,
+            layout,
+            pid_namespaces: Registry::new(),
+            cgroup_namespaces: Registry::new(),
+            places: RwLock::default(),
+            by_identity: Mutex::default(),
+        }
+    }
+
+    /// The container of thread `tid`.
+    ///
+    /// # Errors
+    /// `ESRCH` when there is no such thread, or when it is not visible here: `tid` is 0
+    /// then, since its pid namespace is not below the daemon's.
+    pub fn resolve(&self, tid: i32) -> Result<Arc<Resolved>, Errno> {
+        if tid <= 0 {
+            log::debug!("a reader is not visible in the daemon's pid namespace");
+            return Err(Errno::ESRCH);
+        }
+        let proc = &self.host.proc;
+        let memberships = proc.read(tid, "cgroup").map_err(|_| Errno::ESRCH)?;
+        // A namespace that cannot be seen is taken for the daemon's own: the reader's
+        // cgroup then speaks for itself.
+        let namespace = |namespace, own| proc.namespace(tid, namespace).unwrap_or(own);
+        let place = Place {
+            pid_namespace: namespace(Namespace::Pid, self.own_pid_namespace),
+            cgroup_namespace: namespace(Namespace::Cgroup, self.own_cgroup_namespace),
+            memberships,
+        };
+        if let Some(known) = self.places.read().get(&place) {
+            known
+                .last_used_nsec
+                .store(boottime_nsec(), Ordering::Relaxed);
+            return Ok(Arc::clone(known));
+        }
+        let resolved = Arc::new(self.look_up(tid, &place).map_err(|error| {
+            log::warn!("cannot tell the container of thread {tid}: {error}");
+            Errno::EIO
+        })?);
+        self.places.write().insert(place, Arc::clone(&resolved));
+        Ok(resolved)
+    }
+
+    fn look_up(&self, tid: i32, place: &Place) -> io::Result<Resolved> {
+        let proc = &self.host.proc;
+        let pid_namespace = (place.pid_namespace != self.own_pid_namespace)
+            .then(|| self.pid_namespaces.of(tid, place.pid_namespace, proc))
+            .transpose()?;
+        let cgroup_namespace = (place.cgroup_namespace != self.own_cgroup_namespace)
+            .then(|| self.cgroup_namespaces.of(tid, place.cgroup_namespace, proc))
+            .transpose()?;
+        let init = pid_namespace
+            .as_deref()
+            .and_then(|namespace| namespace.init);
+        let own = self.layout.paths(&place.memberships);
+        let paths = match &cgroup_namespace {
+            Some(namespace) => self.within_cgroup_namespace(tid, own, namespace, init, place)?,
+            None => self.by_init(own, init),
+        };
+        let started_nsec = match &pid_namespace {
+            Some(namespace) => self.started(namespace, place, &paths),
+            None => 0,
+        };
+        let on_host = pid_namespace.is_none() && cgroup_namespace.is_none();
+        Ok(Resolved {
+            reason: match (&cgroup_namespace, init) {
+                (Some(_), _) => Reason::CgroupNamespace,
+                (None, Some(init)) => Reason::PidNamespace(init),
+                (None, None) => Reason::OwnCgroup,
+            },
+            container: self.container(paths, started_nsec, on_host)?,
+            started_nsec,
+            last_used_nsec: AtomicU64::new(boottime_nsec()),
+            _pid_namespace: pid_namespace,
+            _cgroup_namespace: cgroup_namespace,
+        })
+    }
+
+    /// Boundary of a reader in a cgroup namespace: the namespace's root. A reader that has
+    /// been moved out of it cannot tell; the init of its pid namespace may.
+    fn within_cgroup_namespace(
+        &self,
+        tid: i32,
+        own: Vec<Option<String>>,
+        namespace: &CgroupNamespace,
+        init: Option<i32>,
+        place: &Place,
+    ) -> io::Result<Vec<Option<String>>> {
+        let proc = &self.host.proc;
+        let mut roots = namespace.roots(tid, &own, &self.layout, proc)?;
+        let told = |roots: &[Option<String>]| {
+            roots
+                .iter()
+                .zip(&own)
+                .all(|(root, own)| root.is_some() || own.is_none())
+        };
+        if !told(&roots)
+            && let Some(init) = init.filter(|init| {
+                proc.namespace(*init, Namespace::Cgroup) == Some(place.cgroup_namespace)
+            })
+        {
+            let outer = self.layout.paths(&proc.read(init, "cgroup")?);
+            roots = namespace.roots(init, &outer, &self.layout, proc)?;
+        }
+        Ok(roots
+            .into_iter()
+            .zip(own)
+            .map(|(root, own)| root.or(own))
+            .collect())
+    }
+
+    /// Boundary of a reader in the daemon's cgroup namespace.
+    fn by_init(&self, own: Vec<Option<String>>, init: Option<i32>) -> Vec<Option<String>> {
+        let Some(text) = init.and_then(|init| self.host.proc.read(init, "cgroup").ok()) else {
+            return own;
+        };
+        let of_init = self.layout.paths(&text);
+        own.into_iter()
+            .zip(of_init)
+            .map(|pair| match pair {
+                (Some(reader), Some(init)) => Some(boundary::of_reader(&reader, &init).to_owned()),
+                (reader, _) => reader,
+            })
+            .collect()
+    }
+
+    /// Start of the container's init. A sandbox with a pid namespace of its own inside
+    /// the container is not a container: as long as the init of the pid namespace around
+    /// it has the same boundary, that init is the one that counts.
+    fn started(
+        &self,
+        namespace: &Arc<PidNamespace>,
+        place: &Place,
+        paths: &[Option<String>],
+    ) -> u64 {
+        let proc = &self.host.proc;
+        let mut init = namespace.init;
+        let mut around = namespace.parent(self.own_pid_namespace, proc);
+        while let Some(outer) = around {
+            match outer.init {
+                Some(outer_init) if self.has_boundary(outer_init, place, paths) => {
+                    init = Some(outer_init);
+                }
+                _ => break,
+            }
+            around = outer.parent(self.own_pid_namespace, proc);
+        }
+        let stat = init.and_then(|init| proc.stat(init));
+        stat.map_or(0, |stat| stat.starttime_ticks.saturating_mul(TICK_NSEC))
+    }
+
+    fn has_boundary(&self, init: i32, place: &Place, paths: &[Option<String>]) -> bool {
+        let proc = &self.host.proc;
+        if proc.namespace(init, Namespace::Cgroup) != Some(place.cgroup_namespace) {
+            return false;
+        }
+        if place.cgroup_namespace != self.own_cgroup_namespace {
+            return true;
+        }
+        let Ok(text) = proc.read(init, "cgroup") else {
+            return false;
+        };
+        let of_init = self.layout.paths(&text);
+        of_init
+            .iter()
+            .zip(paths)
+            .all(|(init, path)| init.as_deref().map(boundary::of_init) == path.as_deref())
+    }
+
+    fn container(
+        &self,
+        paths: Vec<Option<String>>,
+        started_nsec: u64,
+        on_host: bool,
+    ) -> io::Result<Arc<Container>> {
+        let cgroup = self.layout.open(&paths)?;
+        let identity = Identity {
+            directories: cgroup.identity(),
+            paths,
+            on_host,
+        };
+        let mut known = self.by_identity.lock();
+        let container = known
+            .entry(identity)
+            .or_insert_with(|| Arc::new(Container::new(cgroup, on_host, started_nsec)));
+        Ok(Arc::clone(container))
+    }
+
+    /// Forgets where readers stand, so that the next request looks everything up anew.
+    /// For a container whose cgroup turned out to have been removed.
+    pub fn forget(&self, container: &Container) {
+        self.places
+            .write()
+            .retain(|_, resolved| !std::ptr::eq(Arc::as_ptr(&resolved.container), container));
+        self.by_identity
+            .lock()
+            .retain(|_, known| !std::ptr::eq(Arc::as_ptr(known), container));
+    }
+
+    /// All containers that are known now.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Container>> {
+        self.by_identity.lock().values().cloned().collect()
+    }
+
+    /// Drops what is not needed any more: places that were not read from lately, and
+    /// containers whose cgroup has been removed.
+    pub fn clean_up(&self) {
+        let now = boottime_nsec();
+        self.places.write().retain(|_, resolved| {
+            now.saturating_sub(resolved.last_used_nsec.load(Ordering::Relaxed)) < KEEP_UNUSED_NSEC
+        });
+        for container in self.all() {
+            if !container.cgroup.is_alive() {
+                self.forget(&container);
+            }
+        }
+        self.pid_namespaces.forget_unused();
+        self.cgroup_namespaces.forget_unused();
+        self.layout.forget_unused();
+    }
+}

@@ -1,0 +1,365 @@
+//! The adapter between the `fuser` crate and the views.
+
+use std::ffi::OsStr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use fuser::{
+    FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, OpenAccMode,
+    OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen,
+    Request,
+};
+use nix::errno::Errno;
+use nix::sys::stat::{FileStat, SFlag};
+
+use super::handles::Handles;
+use super::sysfs::SysTree;
+use super::tree::{self, CPU, Entry};
+use super::views::Views;
+use crate::host::boottime_nsec;
+use crate::view::sys_cpu;
+
+/// What never changes may stay in the kernel's caches for this long.
+const FOREVER: Duration = Duration::from_secs(86_400);
+/// Entries of the host's sysfs come and go with CPUs that are plugged in.
+const A_WHILE: Duration = Duration::from_secs(60);
+/// For what differs from one reader to the next: the kernel's caches know no readers.
+const NEVER: Duration = Duration::ZERO;
+
+/// The file system. Clones share everything; each serving thread has one.
+#[derive(Debug, Clone)]
+pub struct LxcFs(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    views: Arc<Views>,
+    sys: SysTree,
+    handles: Handles,
+    mounted: SystemTime,
+}
+
+impl LxcFs {
+    /// A file system of `views` and the host's CPU tree `sys`.
+    #[must_use]
+    pub fn new(views: Arc<Views>, sys: SysTree) -> Self {
+        // Handles that an earlier server gave out are smaller: there have been fewer of
+        // them than nanoseconds.
+        let handles = Handles::new(boottime_nsec());
+        Self(Arc::new(Shared {
+            views,
+            sys,
+            handles,
+            mounted: SystemTime::now(),
+        }))
+    }
+}
+
+/// Attributes together with the time for which the kernel may keep them.
+type Attributes = (FileAttr, Duration);
+
+impl Shared {
+    fn look_up(&self, parent: u64, name: &OsStr) -> Result<Attributes, Errno> {
+        let name = name.to_str().ok_or(Errno::ENOENT)?;
+        if let Some((_, inode, entry)) = tree::children(parent).find(|(known, _, _)| *known == name)
+        {
+            return Ok((self.fixed_attributes(inode, entry), FOREVER));
+        }
+        if parent != CPU && tree::entry(parent).is_some() {
+            return Err(Errno::ENOENT);
+        }
+        // The answer is the same for every reader, whatever is hidden from him: the kernel
+        // has one cache of names for all, and an ENOENT here would take away what others
+        // have mounted there.
+        let (inode, stat) = self.sys.look_up(&self.sys.path(parent)?, name)?;
+        let path = self.sys.path(inode)?;
+        let keep = if sys_cpu::depends_on_reader(&path) {
+            NEVER
+        } else {
+            A_WHILE
+        };
+        Ok((self.sys_attributes(inode, &stat), keep))
+    }
+
+    fn attributes(&self, inode: u64, reader: i32) -> Result<Attributes, Errno> {
+        if let Some(entry) = tree::entry(inode) {
+            return Ok((self.fixed_attributes(inode, entry), FOREVER));
+        }
+        let path = self.sys.path(inode)?;
+        let keep = if sys_cpu::depends_on_reader(&path) {
+            self.check_shown(&path, reader)?;
+            NEVER
+        } else {
+            A_WHILE
+        };
+        Ok((self.sys_attributes(inode, &self.sys.stat(&path)?), keep))
+    }
+
+    /// `ENOENT` if `path` belongs to what the reader is not shown.
+    fn check_shown(&self, path: &str, reader: i32) -> Result<(), Errno> {
+        if path.is_empty() {
+            return Ok(());
+        }
+        match self.views.cpus_shown(reader)? {
+            Some(shown) if sys_cpu::hides(path, &shown, |policy| self.related_cpus(policy)) => {
+                Err(Errno::ENOENT)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn related_cpus(&self, policy: usize) -> Option<crate::parse::cpu_list::CpuSet> {
+        let content = self
+            .sys
+            .read(&format!("cpufreq/policy{policy}/related_cpus"))
+            .ok()?;
+        crate::parse::cpu_list::CpuSet::parse("related_cpus", &String::from_utf8(content).ok()?)
+            .ok()
+    }
+
+    fn open(&self, inode: u64, reader: i32, flags: OpenFlags) -> Result<u64, Errno> {
+        if flags.acc_mode() != OpenAccMode::O_RDONLY {
+            return Err(Errno::EACCES);
+        }
+        if tree::entry(inode).is_none() {
+            self.check_shown(&self.sys.path(inode)?, reader)?;
+        }
+        Ok(self.handles.open())
+    }
+
+    fn read(
+        &self,
+        inode: u64,
+        handle: u64,
+        offset: u64,
+        size: u32,
+        reader: i32,
+    ) -> Result<Vec<u8>, Errno> {
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        self.handles
+            .read(handle, offset, size, || match tree::entry(inode) {
+                Some(Entry::Proc(file)) => self.views.render(file, reader),
+                Some(Entry::Directory) => Err(Errno::EISDIR),
+                None => {
+                    let path = self.sys.path(inode)?;
+                    let content = self.sys.read(&path)?;
+                    Ok(match self.views.cpus_shown(reader)? {
+                        Some(shown) => sys_cpu::narrow(&path, &content, &shown).into_owned(),
+                        None => content,
+                    })
+                }
+            })
+    }
+
+    /// Everything in a directory, `.` and `..` first.
+    fn list(&self, inode: u64, reader: i32) -> Result<Vec<(u64, FileType, String)>, Errno> {
+        let fixed = tree::entry(inode).is_some();
+        let mut entries = vec![
+            (inode, FileType::Directory, ".".to_owned()),
+            (tree::parent(inode), FileType::Directory, "..".to_owned()),
+        ];
+        if fixed && inode != CPU {
+            entries.extend(
+                tree::children(inode)
+                    .map(|(name, child, entry)| (child, kind_of(entry), name.to_owned())),
+            );
+            return Ok(entries);
+        }
+        let path = self.sys.path(inode)?;
+        self.check_shown(&path, reader)?;
+        let shown = self.views.cpus_shown(reader)?;
+        for child in self.sys.list(&path)? {
+            let hidden = shown.as_ref().is_some_and(|shown| {
+                sys_cpu::hides(&child.path, shown, |policy| self.related_cpus(policy))
+            });
+            if !hidden {
+                entries.push((child.inode, file_type(child.kind), child.name().to_owned()));
+            }
+        }
+        Ok(entries)
+    }
+
+    fn fixed_attributes(&self, inode: u64, entry: Entry) -> FileAttr {
+        let (perm, nlink) = match entry {
+            Entry::Directory => (0o555, 2),
+            Entry::Proc(_) => (0o444, 1),
+        };
+        self.attr(inode, 0, kind_of(entry), perm, nlink)
+    }
+
+    fn sys_attributes(&self, inode: u64, stat: &FileStat) -> FileAttr {
+        let perm = u16::try_from(stat.st_mode & 0o555).unwrap_or(0);
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let kind = file_type(SFlag::from_bits_truncate(
+            stat.st_mode & SFlag::S_IFMT.bits(),
+        ));
+        let nlink = u32::try_from(stat.st_nlink).unwrap_or(1);
+        self.attr(inode, size, kind, perm, nlink)
+    }
+
+    fn attr(&self, inode: u64, size: u64, kind: FileType, perm: u16, nlink: u32) -> FileAttr {
+        FileAttr {
+            ino: INodeNo(inode),
+            size,
+            blocks: 0,
+            atime: self.mounted,
+            mtime: self.mounted,
+            ctime: self.mounted,
+            crtime: self.mounted,
+            kind,
+            perm,
+            nlink,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            blksize: 4096,
+            flags: 0,
+        }
+    }
+}
+
+fn kind_of(entry: Entry) -> FileType {
+    match entry {
+        Entry::Directory => FileType::Directory,
+        Entry::Proc(_) => FileType::RegularFile,
+    }
+}
+
+fn file_type(kind: SFlag) -> FileType {
+    match kind {
+        SFlag::S_IFDIR => FileType::Directory,
+        SFlag::S_IFLNK => FileType::Symlink,
+        _ => FileType::RegularFile,
+    }
+}
+
+/// The reader's thread id in the daemon's pid namespace; 0 if it has none there.
+fn reader(request: &Request) -> i32 {
+    i32::try_from(request.pid()).unwrap_or(0)
+}
+
+/// Does the work for one request. Whatever goes wrong in it concerns that request only.
+fn attempt<T>(work: impl FnOnce() -> Result<T, Errno>) -> Result<T, fuser::Errno> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| {
+            log::error!("a request failed by a defect of this program; it is answered with EIO");
+            Err(Errno::EIO)
+        })
+        .map_err(|errno| fuser::Errno::from_i32(errno as i32))
+}
+
+impl Filesystem for LxcFs {
+    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        match attempt(|| self.0.look_up(parent.0, name)) {
+            Ok((attr, keep)) => {
+                let keep_name = keep.max(A_WHILE);
+                reply.entry_with_ttls(&keep, &keep_name, &attr, Generation(0));
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn getattr(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        _handle: Option<FileHandle>,
+        reply: ReplyAttr,
+    ) {
+        match attempt(|| self.0.attributes(inode.0, reader(request))) {
+            Ok((attr, keep)) => reply.attr(&keep, &attr),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn readlink(&self, _request: &Request, inode: INodeNo, reply: ReplyData) {
+        match attempt(|| self.0.sys.link_target(&self.0.sys.path(inode.0)?)) {
+            Ok(target) => reply.data(target.as_encoded_bytes()),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn open(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        match attempt(|| self.0.open(inode.0, reader(request), flags)) {
+            // No page cache, since each reader reads something else; no FLUSH at close.
+            Ok(handle) => reply.opened(
+                FileHandle(handle),
+                FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH,
+            ),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn read(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<fuser::LockOwner>,
+        reply: ReplyData,
+    ) {
+        match attempt(|| {
+            self.0
+                .read(inode.0, handle.0, offset, size, reader(request))
+        }) {
+            Ok(content) => reply.data(&content),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn release(
+        &self,
+        _request: &Request,
+        _inode: INodeNo,
+        handle: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<fuser::LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.0.handles.close(handle.0);
+        reply.ok();
+    }
+
+    fn readdir(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        match attempt(|| self.0.list(inode.0, reader(request))) {
+            Ok(entries) => {
+                for (next, (inode, kind, name)) in (1..)
+                    .zip(entries)
+                    .skip(usize::try_from(offset).unwrap_or(usize::MAX))
+                {
+                    if reply.add(INodeNo(inode), next, kind, name) {
+                        break;
+                    }
+                }
+                reply.ok();
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    /// Programs ask whether the file is a terminal. The kernel does not cache the answer.
+    fn ioctl(
+        &self,
+        _request: &Request,
+        _inode: INodeNo,
+        _handle: FileHandle,
+        _flags: fuser::IoctlFlags,
+        _command: u32,
+        _input: &[u8],
+        _output_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        reply.error(fuser::Errno::from_i32(Errno::ENOTTY as i32));
+    }
+}

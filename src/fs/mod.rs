@@ -1,0 +1,11 @@
+//! The tree as the kernel asks for it.
+
+mod filesystem;
+mod handles;
+mod sysfs;
+pub mod tree;
+mod views;
+
+pub use self::filesystem::LxcFs;
+pub use self::sysfs::SysTree;
+pub use self::views::{Options, Views};

@@ -1,0 +1,168 @@
+//! The fixed part of the tree. Inode numbers are constants: they must survive
+//! restarts and upgrades, since the kernel keeps them as long as the mount lives.
+
+/// Inode number of the file system's root.
+pub const ROOT: u64 = 1;
+/// Inode number of `/sys/devices/system/cpu`, below which the host's tree is narrowed.
+pub const CPU: u64 = 6;
+
+/// A virtual file below `/proc`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProcFile {
+    /// `/proc/cpuinfo`
+    Cpuinfo,
+    /// `/proc/diskstats`
+    Diskstats,
+    /// `/proc/loadavg`
+    Loadavg,
+    /// `/proc/meminfo`
+    Meminfo,
+    /// `/proc/stat`
+    Stat,
+    /// `/proc/swaps`
+    Swaps,
+    /// `/proc/uptime`
+    Uptime,
+}
+
+impl ProcFile {
+    /// All of them, by name.
+    pub const ALL: [Self; 7] = [
+        Self::Cpuinfo,
+        Self::Diskstats,
+        Self::Loadavg,
+        Self::Meminfo,
+        Self::Stat,
+        Self::Swaps,
+        Self::Uptime,
+    ];
+
+    /// The name below `/proc`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cpuinfo => "cpuinfo",
+            Self::Diskstats => "diskstats",
+            Self::Loadavg => "loadavg",
+            Self::Meminfo => "meminfo",
+            Self::Stat => "stat",
+            Self::Swaps => "swaps",
+            Self::Uptime => "uptime",
+        }
+    }
+
+    /// The file of this name.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|file| file.name() == name)
+    }
+
+    const fn inode(self) -> u64 {
+        match self {
+            Self::Cpuinfo => 16,
+            Self::Diskstats => 17,
+            Self::Loadavg => 18,
+            Self::Meminfo => 19,
+            Self::Stat => 20,
+            Self::Swaps => 21,
+            Self::Uptime => 22,
+        }
+    }
+}
+
+/// What an inode number of the fixed part stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// A directory with fixed entries.
+    Directory,
+    /// A file below `/proc`.
+    Proc(ProcFile),
+}
+
+/// Directories: inode, inode of the parent, name.
+const DIRECTORIES: [(u64, u64, &str); 6] = [
+    (ROOT, ROOT, ""),
+    (2, ROOT, "proc"),
+    (3, ROOT, "sys"),
+    (4, 3, "devices"),
+    (5, 4, "system"),
+    (CPU, 5, "cpu"),
+];
+const PROC: u64 = 2;
+
+/// The entry with this inode number.
+#[must_use]
+pub fn entry(inode: u64) -> Option<Entry> {
+    if DIRECTORIES.iter().any(|(own, _, _)| *own == inode) {
+        return Some(Entry::Directory);
+    }
+    ProcFile::ALL
+        .into_iter()
+        .find(|file| file.inode() == inode)
+        .map(Entry::Proc)
+}
+
+/// Name, inode number and kind of everything in a fixed directory.
+pub fn children(parent: u64) -> impl Iterator<Item = (&'static str, u64, Entry)> {
+    let directories = DIRECTORIES
+        .iter()
+        .filter(move |(own, above, _)| *above == parent && *own != ROOT)
+        .map(|(own, _, name)| (*name, *own, Entry::Directory));
+    let files = ProcFile::ALL
+        .into_iter()
+        .filter(move |_| parent == PROC)
+        .map(|file| (file.name(), file.inode(), Entry::Proc(file)));
+    directories.chain(files)
+}
+
+/// The directory above a fixed directory.
+#[must_use]
+pub fn parent(inode: u64) -> u64 {
+    DIRECTORIES
+        .iter()
+        .find(|(own, _, _)| *own == inode)
+        .map_or(ROOT, |(_, above, _)| *above)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_entry_is_found_by_its_inode_and_only_once() {
+        let mut seen = HashSet::from([ROOT]);
+        let mut open = vec![ROOT];
+        while let Some(inode) = open.pop() {
+            for (name, child, kind) in children(inode) {
+                assert!(seen.insert(child), "{name}");
+                assert_eq!(entry(child), Some(kind), "{name}");
+                if kind == Entry::Directory {
+                    assert_eq!(parent(child), inode, "{name}");
+                    open.push(child);
+                }
+            }
+        }
+        assert_eq!(seen.len(), DIRECTORIES.len() + ProcFile::ALL.len());
+    }
+
+    #[test]
+    fn inode_numbers_are_those_of_the_first_release() {
+        let numbers: Vec<_> = children(PROC)
+            .map(|(name, inode, _)| (name, inode))
+            .collect();
+        assert_eq!(
+            numbers,
+            [
+                ("cpuinfo", 16),
+                ("diskstats", 17),
+                ("loadavg", 18),
+                ("meminfo", 19),
+                ("stat", 20),
+                ("swaps", 21),
+                ("uptime", 22)
+            ]
+        );
+    }
+}

@@ -1,0 +1,7 @@
+//! The host's own figures, and what `/proc` says of single processes.
+
+mod facts;
+mod kept;
+pub mod process;
+
+pub use self::facts::{Host, boottime_nsec};

@@ -1,0 +1,152 @@
+//! What `/proc/PID` says of one process or thread.
+//!
+//! A reader waits for the answer to its request, so its `/proc/TID` cannot turn into
+//! another thread's while the request is served.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
+use nix::sys::stat::Mode;
+
+use crate::parse::pid_stat::PidStat;
+use crate::sys::file::{read_text, read_whole};
+
+/// The host's `/proc`.
+#[derive(Debug)]
+pub struct Proc {
+    dir: OwnedFd,
+    path: PathBuf,
+}
+
+/// The namespaces that matter to identity and time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Namespace {
+    /// `ns/pid`.
+    Pid,
+    /// `ns/cgroup`.
+    Cgroup,
+    /// `ns/time`.
+    Time,
+}
+
+impl Namespace {
+    const fn link(self) -> &'static str {
+        match self {
+            Self::Pid => "ns/pid",
+            Self::Cgroup => "ns/cgroup",
+            Self::Time => "ns/time",
+        }
+    }
+}
+
+impl Proc {
+    /// Opens the directory.
+    ///
+    /// # Errors
+    /// What open(2) says.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        Ok(Self {
+            dir: openat(AT_FDCWD, path, flags, Mode::empty())?,
+            path: path.to_owned(),
+        })
+    }
+
+    fn open_file(&self, pid: i32, file: &str) -> Result<OwnedFd, Errno> {
+        openat(
+            &self.dir,
+            format!("{pid}/{file}").as_str(),
+            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+    }
+
+    /// The content of `/proc/PID/FILE`.
+    ///
+    /// # Errors
+    /// What open(2) and read(2) say; `ENOENT` or `ESRCH` when the process is gone.
+    pub fn read(&self, pid: i32, file: &str) -> Result<String, Errno> {
+        read_text(self.open_file(pid, file)?)
+    }
+
+    /// State and start time from `/proc/PID/stat`; `None` when the process is gone.
+    #[must_use]
+    pub fn stat(&self, pid: i32) -> Option<PidStat> {
+        PidStat::parse(&read_whole(self.open_file(pid, "stat").ok()?).ok()?).ok()
+    }
+
+    /// Inode number of a namespace of the process; `None` when the kernel has no such
+    /// namespaces or does not let this process look.
+    #[must_use]
+    pub fn namespace(&self, pid: i32, namespace: Namespace) -> Option<u64> {
+        let link = readlinkat(&self.dir, format!("{pid}/{}", namespace.link()).as_str()).ok()?;
+        let text = link.to_str()?;
+        text.split_once('[')?.1.strip_suffix(']')?.parse().ok()
+    }
+
+    /// A reference to a namespace of the process that keeps it, and so its inode
+    /// number, from being given to another one.
+    ///
+    /// # Errors
+    /// What open(2) says.
+    pub fn hold_namespace(&self, pid: i32, namespace: Namespace) -> Result<OwnedFd, Errno> {
+        self.open_file(pid, namespace.link())
+    }
+
+    /// Seconds that the reader's time namespace adds to `CLOCK_BOOTTIME`, with nanoseconds
+    /// (kernel: `/proc/PID/timens_offsets`); 0 without time namespaces.
+    #[must_use]
+    pub fn boottime_offset_nsec(&self, pid: i32) -> i64 {
+        let text = self.read(pid, "timens_offsets").unwrap_or_default();
+        text.lines()
+            .find_map(|line| {
+                let mut words = line.split_ascii_whitespace();
+                // Linux 5.6 writes the clock's number, later ones its name.
+                matches!(words.next()?, "boottime" | "7").then_some(())?;
+                let seconds: i64 = words.next()?.parse().ok()?;
+                let nsec: i64 = words.next()?.parse().ok()?;
+                Some(seconds.saturating_mul(1_000_000_000).saturating_add(nsec))
+            })
+            .unwrap_or(0)
+    }
+
+    /// The number of the thread in its own, innermost pid namespace.
+    #[must_use]
+    pub fn innermost_pid(&self, tid: i32) -> Option<i32> {
+        let status = self.read(tid, "status").ok()?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("NSpid:"))?;
+        line.split_ascii_whitespace().next_back()?.parse().ok()
+    }
+
+    /// The content of a file of `/proc` itself.
+    ///
+    /// # Errors
+    /// What open(2) and read(2) say.
+    pub fn read_file(&self, name: &str) -> io::Result<Vec<u8>> {
+        let fd = openat(
+            &self.dir,
+            name,
+            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )?;
+        Ok(read_whole(fd)?)
+    }
+
+    /// All process numbers.
+    ///
+    /// # Errors
+    /// What open(2) says.
+    pub fn pids(&self) -> io::Result<Vec<i32>> {
+        let names = std::fs::read_dir(&self.path)?
+            .flatten()
+            .map(|entry| entry.file_name());
+        Ok(names
+            .filter_map(|name| name.to_str()?.parse().ok())
+            .collect())
+    }
+}

@@ -1,0 +1,213 @@
+//! Mounting and unmounting.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use procfs::process::MountInfo;
+
+use super::handshake;
+use crate::sys::fuse_device;
+
+/// File-system type in mountinfo. Container engines and monitors look for it.
+pub const FS_TYPE: &str = "fuse.lxcfs";
+/// Source in mountinfo.
+const SOURCE: &str = "lxcfs";
+
+/// Mount options of LXCFS command lines that say what is done anyway, or that have no
+/// meaning here.
+const IGNORED_OPTIONS: [&str; 15] = [
+    "allow_other",
+    "auto_unmount",
+    "default_permissions",
+    "dev",
+    "direct_io",
+    "exec",
+    "nodev",
+    "noexec",
+    "nonempty",
+    "nosuid",
+    "relatime",
+    "ro",
+    "rw",
+    "suid",
+    "use_ino",
+];
+/// The same, with a value.
+const IGNORED_SETTINGS: [&str; 7] = [
+    "attr_timeout",
+    "entry_timeout",
+    "fsname",
+    "max_read",
+    "negative_timeout",
+    "subtype",
+    "user_id",
+];
+/// SELinux labels; handed to the kernel.
+const CONTEXT_SETTINGS: [&str; 4] = ["context", "defcontext", "fscontext", "rootcontext"];
+
+/// A mounted file system; unmounted when dropped.
+#[derive(Debug)]
+pub struct Mount {
+    mountpoint: PathBuf,
+    connection: OwnedFd,
+}
+
+impl Mount {
+    /// Mounts at `mountpoint` and sets up the connection. What a dead LXCFS left mounted
+    /// there is removed first.
+    ///
+    /// # Errors
+    /// One sentence about what stands in the way.
+    pub fn new(mountpoint: &Path, options: &[String]) -> anyhow::Result<Self> {
+        let context = context_options(options)?;
+        let mountpoint = prepare(mountpoint)?;
+        let connection = fuse_device::open().context(
+            "cannot open /dev/fuse; load the kernel module fuse or give this machine the device",
+        )?;
+        let data = format!(
+            "fd={},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions{context}",
+            connection.as_raw_fd()
+        );
+        // A read-only superblock spares a GETATTR after each read: no access time can change.
+        let flags =
+            MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        mount(
+            Some(SOURCE),
+            &mountpoint,
+            Some(FS_TYPE),
+            flags,
+            Some(data.as_str()),
+        )
+        .with_context(|| format!("cannot mount on {}", mountpoint.display()))?;
+        // From here on a failure unmounts again.
+        let mounted = Self {
+            mountpoint,
+            connection,
+        };
+        handshake::answer(&mounted.connection).context("cannot set up the FUSE connection")?;
+        Ok(mounted)
+    }
+
+    /// Where it is mounted.
+    #[must_use]
+    pub fn mountpoint(&self) -> &Path {
+        &self.mountpoint
+    }
+
+    /// The connection's first fd and as many clones as make `count` of them.
+    ///
+    /// # Errors
+    /// What open(2) and ioctl(2) say.
+    pub fn fds(&self, count: usize) -> io::Result<Vec<OwnedFd>> {
+        let mut fds = vec![self.connection.try_clone()?];
+        for _ in 1..count {
+            fds.push(fuse_device::clone(&self.connection)?);
+        }
+        Ok(fds)
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if let Err(errno) = umount2(&self.mountpoint, MntFlags::MNT_DETACH)
+            && errno != Errno::EINVAL
+        {
+            log::warn!("cannot unmount {}: {errno}", self.mountpoint.display());
+        }
+    }
+}
+
+/// Checks the directory, with what a dead daemon left there taken away.
+fn prepare(mountpoint: &Path) -> anyhow::Result<PathBuf> {
+    let shown = mountpoint.display();
+    let mut tries = 0;
+    while let Err(error) = std::fs::metadata(mountpoint) {
+        match error.raw_os_error() {
+            Some(libc::ENOTCONN | libc::ECONNABORTED) if tries < 16 => {
+                log::info!("unmounting what a dead daemon left on {shown}");
+                umount2(mountpoint, MntFlags::MNT_DETACH)
+                    .with_context(|| format!("cannot unmount the dead mount on {shown}"))?;
+                tries += 1;
+            }
+            Some(libc::ENOENT) => bail!("{shown} does not exist; create the directory first"),
+            _ => return Err(error).context(format!("cannot use {shown}")),
+        }
+    }
+    let mountpoint = mountpoint
+        .canonicalize()
+        .with_context(|| format!("cannot resolve {shown}"))?;
+    if !mountpoint.is_dir() {
+        bail!("{shown} is not a directory");
+    }
+    if is_mounted(&mountpoint) {
+        bail!(
+            "{shown} is served by another lxcfs already; stop that one first, or choose another directory"
+        );
+    }
+    Ok(mountpoint)
+}
+
+/// Whether an LXCFS is mounted at this directory.
+fn is_mounted(mountpoint: &Path) -> bool {
+    mounts()
+        .iter()
+        .rev()
+        .find(|mount| mount.mount_point == mountpoint)
+        .is_some_and(|mount| mount.fs_type == FS_TYPE)
+}
+
+/// The mounts that this process sees.
+fn mounts() -> Vec<MountInfo> {
+    let text = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    String::from_utf8_lossy(&text)
+        .lines()
+        .filter_map(|line| MountInfo::from_line(line).ok())
+        .collect()
+}
+
+/// The part of the `-o` options that the kernel is given, with a comma in front.
+fn context_options(options: &[String]) -> anyhow::Result<String> {
+    let mut passed = String::new();
+    for option in options.iter().filter(|option| !option.is_empty()) {
+        match option.split_once('=') {
+            None if IGNORED_OPTIONS.contains(&option.as_str()) => {
+                log::info!("option {option} has no effect");
+            }
+            Some((key, _)) if IGNORED_SETTINGS.contains(&key) => {
+                log::info!("option {option} has no effect");
+            }
+            Some((key, _)) if CONTEXT_SETTINGS.contains(&key) => {
+                passed.push(',');
+                passed.push_str(option);
+            }
+            _ => bail!("unknown mount option {option}"),
+        }
+    }
+    Ok(passed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(text: &str) -> Vec<String> {
+        text.split(' ').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn only_security_labels_reach_the_kernel() {
+        let given = options("allow_other nonempty entry_timeout=0.5 context=\"u:r:t:s0\"");
+        assert_eq!(context_options(&given).unwrap(), ",context=\"u:r:t:s0\"");
+        assert_eq!(context_options(&options("")).unwrap(), "");
+    }
+
+    #[test]
+    fn an_unknown_option_is_named() {
+        let error = context_options(&options("ro bogus=1")).unwrap_err();
+        assert_eq!(error.to_string(), "unknown mount option bogus=1");
+    }
+}

@@ -1,0 +1,45 @@
+//! The threads that answer requests.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::thread::{self, JoinHandle};
+
+use fuser::{Config, Filesystem, Session, SessionACL};
+
+use super::handshake;
+use crate::sys::file;
+
+/// Serves `filesystem` on fds of one connection that is set up already, with a thread
+/// for each fd. The threads end when the file system is unmounted everywhere.
+///
+/// # Errors
+/// When a session or a thread cannot be made.
+pub fn serve<FS>(filesystem: &FS, fds: Vec<OwnedFd>) -> io::Result<Vec<JoinHandle<()>>>
+where
+    FS: Filesystem + Clone,
+{
+    fds.into_iter()
+        .map(|fd| {
+            let session = resume(filesystem.clone(), &fd)?;
+            thread::Builder::new()
+                .name("session".to_owned())
+                .spawn(move || {
+                    if let Err(error) = session.run() {
+                        log::error!("a serving thread ended: {error}");
+                    }
+                })
+        })
+        .collect()
+}
+
+/// A session on a connection whose INIT has been answered before.
+fn resume<FS: Filesystem>(filesystem: FS, connection: &OwnedFd) -> io::Result<Session<FS>> {
+    let mut config = Config::default();
+    config.acl = SessionACL::All;
+    config.n_threads = Some(1);
+    let (socket, _other_end) = handshake::synthetic()?;
+    let session = Session::from_fd(filesystem, socket, SessionACL::All, config)?;
+    // The session keeps its number and finds the real connection behind it.
+    file::replace(connection, session.as_fd())?;
+    Ok(session)
+}

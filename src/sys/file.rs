@@ -1,0 +1,61 @@
+//! Reading files of the kernel's, whose size is not known before.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use nix::errno::Errno;
+use nix::sys::uio::pread;
+
+/// What the kernel gives at least in one piece, if there is as much.
+const PIECE: usize = 4096;
+
+/// A first piece this short is the whole file: no record that was left for the next
+/// piece can have been too long for the rest of this one.
+const SURELY_WHOLE: usize = 1024;
+
+/// Reads the file from its beginning to its end; the fd can be kept and read again.
+///
+/// # Errors
+/// What pread(2) says.
+pub fn read_whole(fd: impl AsFd) -> Result<Vec<u8>, Errno> {
+    let mut bytes = vec![0; PIECE];
+    let mut filled = 0;
+    loop {
+        let room = bytes.get_mut(filled..).unwrap_or_default();
+        let count = pread(&fd, room, i64::try_from(filled).unwrap_or(i64::MAX))?;
+        let whole = filled == 0 && count < SURELY_WHOLE;
+        filled += count;
+        if count == 0 || whole {
+            bytes.truncate(filled);
+            return Ok(bytes);
+        }
+        if bytes.len() - filled < PIECE {
+            bytes.resize(bytes.len() * 2, 0);
+        }
+    }
+}
+
+/// The same as text; bytes that are no UTF-8 become U+FFFD.
+///
+/// # Errors
+/// What pread(2) says.
+pub fn read_text(fd: impl AsFd) -> Result<String, Errno> {
+    let bytes = read_whole(fd)?;
+    Ok(String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
+/// Lets the number of `target` stand for what `source` refers to (dup3(2), close-on-exec).
+///
+/// # Errors
+/// What dup3(2) says.
+pub fn replace(source: impl AsFd, target: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: both numbers are open fds, and whoever owns `target` goes on owning its number.
+    Errno::result(unsafe {
+        libc::dup3(
+            source.as_fd().as_raw_fd(),
+            target.as_raw_fd(),
+            libc::O_CLOEXEC,
+        )
+    })?;
+    Ok(())
+}

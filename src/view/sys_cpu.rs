@@ -1,0 +1,318 @@
+//! `/sys/devices/system/cpu`: the host's tree without the CPUs that are not
+//! shown (kernel: Documentation/ABI/testing/sysfs-devices-system-cpu and
+//! Documentation/admin-guide/pm/cpufreq.rst).
+//!
+//! Paths are relative to that directory, e.g. `cpu3/topology/core_id`.
+
+use std::borrow::Cow;
+
+use crate::parse::cpu_list::CpuSet;
+
+/// Files of the top directory that are lists of CPUs.
+const LISTS: [&str; 9] = [
+    "aarch32_el0",
+    "enabled",
+    "housekeeping",
+    "isolated",
+    "nohz_full",
+    "offline",
+    "online",
+    "possible",
+    "present",
+];
+
+/// Files of a frequency policy that are CPU ids with blanks between them.
+const POLICY_LISTS: [&str; 3] = ["affected_cpus", "freqdomain_cpus", "related_cpus"];
+
+/// Whose a part of the tree is.
+#[derive(Debug, PartialEq, Eq)]
+enum Owner {
+    Machine,
+    Cpu(usize),
+    Policy(usize),
+}
+
+/// How a file writes its CPUs.
+#[derive(Debug, Clone, Copy)]
+enum Notation {
+    /// `0-3,8`
+    List,
+    /// `0 1 2 3 8`
+    Ids,
+    /// `0000010f`
+    Mask,
+}
+
+/// Whether `path` is not there for a reader to whom `shown` are shown: what
+/// belongs to another CPU, or to a frequency policy (`cpufreq/policyN`) none of
+/// whose CPUs is shown.
+///
+/// `related_cpus` gives the CPUs in the file of that name for the number of a
+/// policy, online or not; the number itself is only that of one of them. A policy
+/// for which it gives nothing is hidden.
+pub fn hides(
+    path: &str,
+    shown: &CpuSet,
+    related_cpus: impl FnOnce(usize) -> Option<CpuSet>,
+) -> bool {
+    match owner(path) {
+        Owner::Machine => false,
+        Owner::Cpu(cpu) => !shown.contains(cpu),
+        Owner::Policy(policy) => {
+            related_cpus(policy).is_none_or(|cpus| cpus.intersection_len(shown) == 0)
+        }
+    }
+}
+
+/// Whether `path` is a directory that is there for some readers only, so that
+/// its attributes must not be cached: `cpuN` or `cpufreq/policyN`. What is
+/// below them is reached through them.
+#[must_use]
+pub fn depends_on_reader(path: &str) -> bool {
+    match owner(path) {
+        Owner::Machine => false,
+        Owner::Cpu(_) => !path.contains('/'),
+        Owner::Policy(_) => path.matches('/').count() == 1,
+    }
+}
+
+/// The content of the file `path` without the CPUs that are not shown.
+///
+/// Files that do not list CPUs are facts about the machine and stay as they
+/// are, and so does what is no list at all: some kernels write `(null)` for an
+/// empty `nohz_full`.
+#[must_use]
+pub fn narrow<'a>(path: &str, content: &'a [u8], shown: &CpuSet) -> Cow<'a, [u8]> {
+    notation(path)
+        .and_then(|notation| narrow_cpus(notation, content, shown))
+        .map_or(Cow::Borrowed(content), |text| Cow::Owned(text.into_bytes()))
+}
+
+/// The narrowed text; none if there is nothing to hide.
+fn narrow_cpus(notation: Notation, content: &[u8], shown: &CpuSet) -> Option<String> {
+    let text = std::str::from_utf8(content).ok()?;
+    let cpus = match notation {
+        Notation::List | Notation::Ids => CpuSet::parse("CPU list", text),
+        Notation::Mask => CpuSet::parse_mask("CPU mask", text),
+    };
+    let cpus = cpus.ok()?;
+    if cpus.intersection_len(shown) == cpus.len() {
+        return None;
+    }
+    let cpus = cpus.intersection(shown);
+    let mut narrowed = match notation {
+        Notation::List => cpus.to_string(),
+        Notation::Ids => {
+            let ids: Vec<String> = cpus.iter().map(|cpu| cpu.to_string()).collect();
+            ids.join(" ")
+        }
+        Notation::Mask => cpus.to_mask(text.matches(|c: char| c.is_ascii_hexdigit()).count()),
+    };
+    narrowed.push_str(text.get(text.trim_end().len()..).unwrap_or_default());
+    Some(narrowed)
+}
+
+fn notation(path: &str) -> Option<Notation> {
+    let parts: Vec<&str> = path.split('/').collect();
+    match parts.as_slice() {
+        [name] if LISTS.contains(name) => Some(Notation::List),
+        [_, "topology", name] if name.ends_with("_list") => Some(Notation::List),
+        [_, "topology", name] if name.ends_with("_siblings") || name.ends_with("_cpus") => {
+            Some(Notation::Mask)
+        }
+        [_, "cache", _, "shared_cpu_list"] => Some(Notation::List),
+        [_, "cache", _, "shared_cpu_map"] => Some(Notation::Mask),
+        // Kernels of the 3.x years have the files of a policy in its CPUs.
+        ["cpufreq", _, name] | [_, "cpufreq", name] if POLICY_LISTS.contains(name) => {
+            Some(Notation::Ids)
+        }
+        _ => None,
+    }
+}
+
+fn owner(path: &str) -> Owner {
+    let mut parts = path.split('/');
+    let first = parts.next().unwrap_or_default();
+    if let Some(cpu) = numbered(first, "cpu") {
+        return Owner::Cpu(cpu);
+    }
+    let policy = parts.next().filter(|_| first == "cpufreq");
+    policy
+        .and_then(|name| numbered(name, "policy"))
+        .map_or(Owner::Machine, Owner::Policy)
+}
+
+/// The number in a name that is `prefix` and digits; one that is too large is
+/// nobody's.
+fn numbered(name: &str, prefix: &str) -> Option<usize> {
+    let digits = name.strip_prefix(prefix)?;
+    let all_digits = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+    all_digits.then(|| digits.parse().unwrap_or(usize::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(list: &str) -> CpuSet {
+        CpuSet::parse("shown", list).unwrap()
+    }
+
+    /// Policies 0 and 3 of a machine with CPUs 0-2 and 3-6; nothing of others.
+    fn related_cpus(policy: usize) -> Option<CpuSet> {
+        match policy {
+            0 => Some(set("0-2")),
+            3 => Some(set("3-6")),
+            _ => None,
+        }
+    }
+
+    fn hidden(path: &str, shown: &str) -> bool {
+        hides(path, &set(shown), related_cpus)
+    }
+
+    fn seen(path: &str, content: &str, shown: &str) -> String {
+        let text = narrow(path, content.as_bytes(), &set(shown));
+        String::from_utf8(text.into_owned()).unwrap()
+    }
+
+    #[test]
+    fn hides_other_cpus_and_all_below_them() {
+        for path in [
+            "cpu2",
+            "cpu2/topology/core_id",
+            "cpu12",
+            "cpu99999999999999999999",
+        ] {
+            assert!(hidden(path, "1,3"), "{path}");
+        }
+        for path in [
+            "cpu1",
+            "cpu3/online",
+            "cpu",
+            "cpufreq",
+            "cpuidle",
+            "cpu1x",
+            "cpux",
+            "",
+        ] {
+            assert!(!hidden(path, "1,3"), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_policy_goes_when_none_of_its_cpus_is_shown() {
+        assert!(hidden("cpufreq/policy0", "4"));
+        assert!(!hidden("cpufreq/policy3", "4"));
+        assert!(!hidden("cpufreq/policy3/related_cpus", "4"));
+        assert!(hidden("cpufreq/policy7/related_cpus", "4"));
+        assert!(!hidden("cpufreq/boost", "4"));
+        assert!(!hidden("cpufreq/ondemand/policy0", "4"));
+        assert!(!hidden("policy0", "4"));
+    }
+
+    #[test]
+    fn only_directories_of_cpus_and_policies_come_and_go() {
+        for path in ["cpu0", "cpu12", "cpufreq/policy0"] {
+            assert!(depends_on_reader(path), "{path}");
+        }
+        for path in [
+            "online",
+            "cpu0/online",
+            "cpufreq",
+            "cpufreq/policy0/boost",
+            "cpuidle",
+            "",
+        ] {
+            assert!(!depends_on_reader(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_lists_of_the_top_directory_agree() {
+        for (file, host) in [
+            ("online", "1-5,8-19\n"),
+            ("present", "0-19\n"),
+            ("possible", "0-63\n"),
+            ("enabled", "0-31\n"),
+        ] {
+            assert_eq!(seen(file, host, "3,8-9"), "3,8-9\n", "{file}");
+        }
+        assert_eq!(seen("offline", "0,6-7,20-63\n", "3,8-9"), "\n");
+        assert_eq!(seen("isolated", "9-10\n", "3,8-9"), "9\n");
+        assert_eq!(seen("nohz_full", "10-11\n", "3,8-9"), "\n");
+        assert_eq!(seen("aarch32_el0", "0-2,5-6\n", "1,6-7"), "1,6\n");
+    }
+
+    #[test]
+    fn topology_and_caches_know_the_cpus_shown_only() {
+        for (path, host, expected) in [
+            ("cpu1/topology/thread_siblings_list", "1,5\n", "1\n"),
+            ("cpu1/topology/thread_siblings", "22\n", "02\n"),
+            (
+                "cpu1/topology/package_cpus",
+                "ff,ffffffff\n",
+                "00,00000006\n",
+            ),
+            ("cpu1/topology/core_cpus_list", "0-39\n", "1-2\n"),
+            (
+                "cpu1/topology/drawer_siblings",
+                "0000,000000fc",
+                "0000,00000004",
+            ),
+            ("cpu1/cache/index3/shared_cpu_list", "0-3\n", "1-2\n"),
+            (
+                "cpu1/cache/index3/shared_cpu_map",
+                "0000000f\n",
+                "00000006\n",
+            ),
+        ] {
+            assert_eq!(seen(path, host, "1-2"), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_policy_knows_the_cpus_shown_only() {
+        for path in [
+            "cpufreq/policy3/related_cpus",
+            "cpufreq/policy3/affected_cpus",
+            "cpufreq/policy3/freqdomain_cpus",
+            "cpu3/cpufreq/related_cpus",
+        ] {
+            assert_eq!(seen(path, "3 4 5 6\n", "4,6-7"), "4 6\n", "{path}");
+            assert_eq!(seen(path, "3 4\n", "0"), "\n", "{path}");
+        }
+    }
+
+    #[test]
+    fn facts_stay_as_they_are() {
+        for (path, text) in [
+            ("kernel_max", "4095\n"),
+            ("cpu2/online", "1\n"),
+            ("cpu2/topology/core_id", "7\n"),
+            ("cpu2/cache/index0/id", "3\n"),
+            ("cpufreq/policy3/scaling_cur_freq", "2300000\n"),
+            ("cpufreq/boost", "1\n"),
+            ("smt/active", "1\n"),
+            ("vulnerabilities/l1tf", "Not affected\n"),
+        ] {
+            assert_eq!(seen(path, text, "2"), text, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_list_stays() {
+        for text in ["   (null)\n", "", "\n", "0-\n", "99999999\n"] {
+            assert_eq!(seen("nohz_full", text, "2"), text);
+        }
+        assert_eq!(seen("cpu2/topology/core_cpus", "zz\n", "2"), "zz\n");
+        assert_eq!(*narrow("online", b"\xff\n", &set("2")), *b"\xff\n");
+    }
+
+    #[test]
+    fn the_notation_stays_where_nothing_is_hidden() {
+        assert_eq!(seen("online", "0,1,2\n", "0-7"), "0,1,2\n");
+        let text = narrow("online", b"0-3\n", &set("0-3"));
+        assert!(matches!(text, Cow::Borrowed(_)));
+    }
+}

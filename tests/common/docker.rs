@@ -1,0 +1,298 @@
+//! Docker: the machine's own daemon if it answers, else a private one without network.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Command, Stdio};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::{Cgroup, Daemon, Inside, Ran, has, images, patience, run_within, sh, unique, wait_for};
+
+/// The six files that PouchContainer binds.
+pub const SIX_FILES: [&str; 6] = ["uptime", "swaps", "stat", "diskstats", "meminfo", "cpuinfo"];
+
+/// A root file system to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Image {
+    Busybox,
+    Debian,
+}
+
+/// A Docker daemon, shared by the tests of one binary.
+#[derive(Debug)]
+pub struct Docker {
+    /// `-H` argument of a private daemon.
+    host: Option<String>,
+    images: Mutex<Vec<(Image, String)>>,
+    /// Tells the process that cleans up what to do; it acts when this end is closed, however the tests end.
+    cleaner: Mutex<ChildStdin>,
+}
+
+/// Starts a shell that reads commands until this process is gone, and then runs them.
+#[allow(clippy::zombie_processes, reason = "the shell outlives this process")]
+fn start_cleaner() -> ChildStdin {
+    let mut shell = Command::new("sh")
+        .args(["-c", "script=$(cat); eval \"$script\""])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .expect("starting sh");
+    shell.stdin.take().expect("a pipe")
+}
+
+impl Docker {
+    /// The daemon to use, or why there is none.
+    pub fn get() -> Result<&'static Self, String> {
+        static DOCKER: LazyLock<Result<Docker, String>> = LazyLock::new(Docker::start);
+        DOCKER.as_ref().map_err(Clone::clone)
+    }
+
+    fn start() -> Result<Self, String> {
+        if !has("docker") {
+            return Err("docker is not installed".to_owned());
+        }
+        let cleaner = Mutex::new(start_cleaner());
+        if sh("docker version").succeeded() {
+            return Ok(Self {
+                host: None,
+                images: Mutex::default(),
+                cleaner,
+            });
+        }
+        if !has("dockerd") {
+            return Err("no Docker daemon answers and dockerd is not installed".to_owned());
+        }
+        let dir = std::env::temp_dir().join(unique("docker"));
+        fs::create_dir(&dir).map_err(|error| error.to_string())?;
+        let log = fs::File::create(dir.join("log")).map_err(|error| error.to_string())?;
+        let host = format!("unix://{}/docker.sock", dir.display());
+        let daemon = Command::new("dockerd")
+            .args([
+                "--bridge=none",
+                "--iptables=false",
+                "--ip6tables=false",
+                "--host",
+                &host,
+            ])
+            .args([
+                format!("--data-root={}/root", dir.display()),
+                format!("--exec-root={}/exec", dir.display()),
+            ])
+            .arg(format!("--pidfile={}/pid", dir.display()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .map_err(|error| format!("cannot start dockerd: {error}"))?;
+        let docker = Self {
+            host: Some(host),
+            images: Mutex::default(),
+            cleaner,
+        };
+        let dir_text = dir.display();
+        docker.at_end(&format!(
+            "kill {pid}; while kill -0 {pid}; do sleep 0.1; done\n\
+             grep -o ' {dir_text}/[^ ]* ' /proc/self/mounts | while read -r m; do umount -l \"$m\"; done\n\
+             rm -rf '{dir_text}'\n",
+            pid = daemon.id()
+        ));
+        match wait_for(patience(60), || {
+            docker.run(&["version"]).succeeded().then_some(())
+        }) {
+            Some(()) => Ok(docker),
+            None => Err(format!(
+                "dockerd does not answer: {}",
+                tail(&dir.join("log"))
+            )),
+        }
+    }
+
+    /// Has a command run after the last test.
+    fn at_end(&self, script: &str) {
+        self.cleaner
+            .lock()
+            .write_all(script.as_bytes())
+            .expect("writing to the cleaner");
+    }
+
+    /// The command line client.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("docker");
+        if let Some(host) = &self.host {
+            command.args(["-H", host]);
+        }
+        command.args(args);
+        command
+    }
+
+    #[track_caller]
+    pub fn run(&self, args: &[&str]) -> Ran {
+        run_within(&mut self.command(args), patience(60))
+    }
+
+    /// The name of an image, imported at the first use.
+    fn image(&self, image: Image) -> Result<String, String> {
+        let mut images = self.images.lock();
+        if let Some((_, name)) = images.iter().find(|(made, _)| *made == image) {
+            return Ok(name.clone());
+        }
+        let name = unique(if image == Image::Busybox {
+            "busybox"
+        } else {
+            "debian"
+        });
+        let limit = Duration::from_secs(600);
+        let imported = match image {
+            Image::Debian => {
+                let tar = images::debian_tar()?;
+                run_within(self.command(&["import"]).arg(tar).arg(&name), limit)
+            }
+            Image::Busybox => {
+                let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+                let (root, tar) = (dir.path().join("root"), dir.path().join("tar"));
+                fs::create_dir(&root).map_err(|error| error.to_string())?;
+                images::make_busybox(&root)?;
+                sh(&format!(
+                    "tar -C '{}' -cf '{}' .",
+                    root.display(),
+                    tar.display()
+                ))
+                .ok();
+                run_within(self.command(&["import"]).arg(tar).arg(&name), limit)
+            }
+        };
+        if !imported.succeeded() {
+            return Err(format!("docker import failed: {}", imported.err));
+        }
+        if self.host.is_none() {
+            self.at_end(&format!("docker rmi -f {name}\n"));
+        }
+        images.push((image, name.clone()));
+        Ok(name)
+    }
+
+    /// Starts a container that runs until it is dropped.
+    #[track_caller]
+    pub fn container(&'static self, image: Image, options: &[String]) -> Container {
+        self.container_running(image, options, &["sleep", "100000"])
+    }
+
+    #[track_caller]
+    pub fn container_running(
+        &'static self,
+        image: Image,
+        options: &[String],
+        argv: &[&str],
+    ) -> Container {
+        let image = self.image(image).unwrap_or_else(|error| panic!("{error}"));
+        let name = unique("c");
+        let mut command = self.command(&["run", "--detach", "--network", "none", "--name", &name]);
+        let container = Container {
+            docker: self,
+            name: name.clone(),
+        };
+        run_within(command.args(options).arg(image).args(argv), patience(60)).ok();
+        container
+    }
+}
+
+fn tail(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.lines().rev().take(3).collect::<Vec<_>>().join("; ")
+}
+
+/// A running container, removed when dropped.
+#[derive(Debug)]
+pub struct Container {
+    docker: &'static Docker,
+    pub name: String,
+}
+
+impl Container {
+    /// Runs a command with `docker exec`.
+    #[track_caller]
+    pub fn exec(&self, argv: &[&str]) -> Ran {
+        run_within(
+            self.docker.command(&["exec", &self.name]).args(argv),
+            patience(30),
+        )
+    }
+
+    /// Runs a shell script with `docker exec`.
+    #[track_caller]
+    pub fn exec_sh(&self, script: &str) -> Ran {
+        self.exec(&["sh", "-c", script])
+    }
+
+    /// Changes the limits while the container runs.
+    #[track_caller]
+    pub fn update(&self, options: &[&str]) {
+        run_within(
+            self.docker
+                .command(&["update"])
+                .args(options)
+                .arg(&self.name),
+            patience(30),
+        )
+        .ok();
+    }
+
+    /// The container from the host's side.
+    #[track_caller]
+    pub fn inside(&self) -> Inside {
+        let init = self
+            .docker
+            .run(&["inspect", "--format", "{{.State.Pid}}", &self.name])
+            .ok();
+        let init = init.trim().parse().expect("a pid");
+        Inside {
+            init,
+            cgroup: Cgroup::of(init),
+        }
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let logs = self.docker.run(&["logs", &self.name]);
+            eprintln!("the container's output:\n{}{}", logs.out, logs.err);
+        }
+        self.docker.run(&["rm", "--force", &self.name]);
+    }
+}
+
+/// The `-v` options that bind these files of `/proc`.
+pub fn proc_volumes(daemon: &Daemon, files: &[&str]) -> Vec<String> {
+    let volume = |file: &&str| {
+        [
+            "-v".to_owned(),
+            format!("{}:/proc/{file}:ro", daemon.arg(&format!("proc/{file}"))),
+        ]
+    };
+    files.iter().flat_map(volume).collect()
+}
+
+/// The `-v` option that binds the tree of CPUs.
+pub fn cpu_volume(daemon: &Daemon) -> Vec<String> {
+    let tree = "sys/devices/system/cpu";
+    vec!["-v".to_owned(), format!("{}:/{tree}:ro", daemon.arg(tree))]
+}
+
+/// The `-v` option that puts busybox beside other tools, as `/busybox`.
+pub fn busybox_volume() -> Vec<String> {
+    let binary = images::busybox_binary().unwrap_or_else(|| PathBuf::from("/bin/busybox"));
+    vec!["-v".to_owned(), format!("{}:/busybox:ro", binary.display())]
+}
+
+/// Words of a command line as options.
+pub fn options(line: &str) -> Vec<String> {
+    line.split_whitespace().map(str::to_owned).collect()
+}

@@ -1,0 +1,27 @@
+//! Real containers of real engines read the mounted files.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used
+)]
+
+mod coherence;
+#[path = "../common/mod.rs"]
+mod common;
+mod docker;
+mod docker_sharing;
+mod hostile;
+mod isolation;
+mod lxc;
+mod memory_pressure;
+mod pid_reuse;
+mod podman;
+mod reader;
+mod systemd;
+mod update;

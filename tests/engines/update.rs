@@ -1,0 +1,107 @@
+//! Limits that change while the container runs.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::common::docker::{Docker, Image, SIX_FILES, options, proc_volumes};
+use crate::common::figures::{Stat, cpu_list, cpuinfo_ids, keyed};
+use crate::common::{Daemon, beside_others, skip};
+
+#[test]
+fn docker_update_shows_at_the_next_read_and_no_counter_goes_back() {
+    let docker = match Docker::get() {
+        Ok(docker) => docker,
+        Err(why) => skip!("{why}"),
+    };
+    let _turn = beside_others();
+    let daemon = Daemon::start(&[]);
+    let mut line = options("-m 100m --memory-swap 200m --cpus 1");
+    line.extend(proc_volumes(&daemon, &SIX_FILES));
+    let container =
+        docker.container_running(Image::Busybox, &line, &["sh", "-c", "while :; do :; done"]);
+    let inside = container.inside();
+    let total_kb = || keyed(&inside.read(&daemon, "proc/meminfo"))["MemTotal"];
+    let stat = || Stat::parse(&inside.read(&daemon, "proc/stat"));
+
+    assert_eq!(total_kb(), 100 << 10);
+    container.update(&["-m", "60m"]);
+    assert_eq!(total_kb(), 60 << 10);
+    container.update(&["-m", "160m"]);
+    assert_eq!(total_kb(), 160 << 10);
+
+    let online =
+        std::fs::read_to_string("/sys/devices/system/cpu/online").expect("the host's CPUs");
+    let count = cpu_list(&online).len();
+    let mut before = stat();
+    for cpus in ["2", "0.5", "1.5", "1", "2", "0.3"] {
+        if cpus.parse::<f64>().expect("a number") > count as f64 {
+            continue;
+        }
+        container.update(&["--cpus", cpus]);
+        let expected = inside.cgroup.cpus_to_show();
+        assert_eq!(
+            cpuinfo_ids(&inside.read(&daemon, "proc/cpuinfo")),
+            expected,
+            "--cpus {cpus}"
+        );
+        for _ in 0..4 {
+            sleep(Duration::from_millis(150));
+            let now = stat();
+            assert_eq!(now.ids(), expected, "--cpus {cpus}");
+            assert_eq!(
+                now.decreases_since(&before),
+                Vec::<String>::new(),
+                "--cpus {cpus}"
+            );
+            before = now;
+        }
+    }
+    if count > 1 {
+        for list in ["1", "0", "0-1"] {
+            container.update(&["--cpuset-cpus", list]);
+            let now = stat();
+            assert_eq!(
+                now.ids(),
+                inside.cgroup.cpus_to_show(),
+                "--cpuset-cpus {list}"
+            );
+            assert_eq!(
+                now.total[0].max(before.total[0]),
+                now.total[0],
+                "user time went back with {list}"
+            );
+            before = now;
+        }
+    }
+}
+
+#[test]
+fn a_loop_under_half_a_cpu_shows_half_busy_and_half_stolen() {
+    let docker = match Docker::get() {
+        Ok(docker) => docker,
+        Err(why) => skip!("{why}"),
+    };
+    let _turn = crate::common::alone();
+    let daemon = Daemon::start(&[]);
+    let mut line = options("--cpus 0.5");
+    line.extend(proc_volumes(&daemon, &SIX_FILES));
+    let container =
+        docker.container_running(Image::Busybox, &line, &["sh", "-c", "while :; do :; done"]);
+    let inside = container.inside();
+    let read = || Stat::parse(&inside.read(&daemon, "proc/stat"));
+    sleep(Duration::from_secs(1));
+    let first = read();
+    sleep(Duration::from_secs(4));
+    let last = read();
+    let part = |of: fn(&[u64]) -> u64| (of(&last.total) - of(&first.total)) as f64;
+    let capacity = part(Stat::capacity);
+    let (busy, steal) = (part(Stat::busy) / capacity, part(|line| line[7]) / capacity);
+    assert!(
+        (0.4..0.6).contains(&busy),
+        "busy {busy}, steal {steal}: {first:?} {last:?}"
+    );
+    assert!(
+        (0.35..0.62).contains(&steal),
+        "busy {busy}, steal {steal}: {first:?} {last:?}"
+    );
+}

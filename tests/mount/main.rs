@@ -1,0 +1,20 @@
+//! A real mount, without engines: file semantics, the tree of CPUs, and the life of the daemon.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod cpu_tree;
+mod lifecycle;
+mod requests;
+mod semantics;
+mod signals;

@@ -1,0 +1,103 @@
+//! `docs/SEMANTICS.md` and the renderers name the same lines with the same classes.
+
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use lxcfs::view::{Class, meminfo, stat};
+
+/// The rows of the table below the heading of this file: every line in it with the
+/// cells beside it.
+fn rows(file: &str) -> Vec<(String, Vec<String>)> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/SEMANTICS.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let heading = format!("## `{file}`");
+    let section = text.lines().skip_while(|line| *line != heading).skip(1);
+    let rows: Vec<_> = section
+        .take_while(|line| !line.starts_with("## "))
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| line "))
+        .map(|line| {
+            let mut cells = line
+                .trim_matches('|')
+                .split('|')
+                .map(|cell| cell.trim().to_owned());
+            (cells.next().unwrap(), cells.collect())
+        })
+        .collect();
+    assert!(!rows.is_empty(), "no table for {file}");
+    rows
+}
+
+fn class(name: &str) -> Class {
+    match name {
+        "exact" => Class::Exact,
+        "derived" => Class::Derived,
+        "apportioned" => Class::Apportioned,
+        "fact" => Class::Fact,
+        "zero" => Class::Zero,
+        other => panic!("{other} is no class"),
+    }
+}
+
+/// The classes of all lines that a table names in backquotes.
+fn documented(file: &str) -> BTreeMap<String, Class> {
+    let mut classes = BTreeMap::new();
+    for (lines, cells) in rows(file) {
+        for line in lines.split('`').skip(1).step_by(2) {
+            let before = classes.insert(line.to_owned(), class(&cells[0]));
+            assert_eq!(before, None, "{line} is there twice");
+        }
+    }
+    classes
+}
+
+fn rendered<'a>(lines: impl Iterator<Item = (&'a str, Class)>) -> BTreeMap<String, Class> {
+    lines
+        .map(|(line, class)| (line.to_owned(), class))
+        .collect()
+}
+
+#[test]
+fn every_table_has_the_same_columns_and_only_the_five_classes() {
+    for file in [
+        "/proc/meminfo",
+        "/proc/swaps",
+        "/proc/cpuinfo",
+        "/sys/devices/system/cpu",
+        "/proc/stat",
+        "/proc/uptime",
+        "/proc/loadavg",
+        "/proc/diskstats",
+    ] {
+        for (line, cells) in rows(file) {
+            assert_eq!(cells.len(), 4, "{file}: {line}");
+            class(&cells[0]);
+        }
+    }
+}
+
+#[test]
+fn meminfo_is_documented_as_it_is_rendered() {
+    assert_eq!(documented("/proc/meminfo"), rendered(meminfo::lines()));
+}
+
+#[test]
+fn stat_is_documented_as_it_is_rendered() {
+    assert_eq!(documented("/proc/stat"), rendered(stat::LINES.into_iter()));
+}
+
+#[test]
+fn the_meminfo_lines_of_all_known_kernels_are_classified() {
+    let known = rendered(meminfo::lines());
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/meminfo-keys");
+    let mut kernels = 0;
+    for entry in std::fs::read_dir(path).unwrap() {
+        let path = entry.unwrap().path();
+        for key in std::fs::read_to_string(&path).unwrap().lines() {
+            assert!(known.contains_key(key), "{key} of {}", path.display());
+        }
+        kernels += 1;
+    }
+    assert!(kernels >= 6, "{kernels}");
+}
