@@ -518,7 +518,7 @@ fn ctrl_c_reaches_the_command_once() {
         skip!("needs script(1)");
     }
     let script = "trap \"echo caught\" INT; echo ready; sleep 5; sleep 0.5; exit 5";
-    let command = format!("{} run -- sh -c '{script}'", binary().display());
+    let command = format!("exec {} run -- sh -c '{script}'", binary().display());
     let mut terminal = Command::new("script")
         .args(["-qec", &command, "/dev/null"])
         .stdin(Stdio::piped())

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::mount::MsFlags;
+use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use procfs::process::Process;
@@ -18,8 +18,9 @@ use super::mounts::{bind, mount};
 use crate::session::mount::FS_TYPE;
 use crate::sys::process;
 
-/// How long our own server may take until it serves.
-const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long our own server may take until it serves; long for a busy machine too, as
+/// its failing is seen at once.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long it may take to end when asked to.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(2);
@@ -171,6 +172,9 @@ impl Drop for OwnServer {
         }
         while matches!(self.child.try_wait(), Ok(None)) {
             if Instant::now() >= deadline {
+                // Requests that are not answered any more could keep it from dying:
+                // this ends them.
+                let _ = umount2(&self.mountpoint, MntFlags::MNT_FORCE);
                 let _ = self.child.kill();
                 let _ = self.child.wait();
                 return;
