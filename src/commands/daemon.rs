@@ -58,8 +58,9 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
     let fds = mount
         .fds(thread_count())
         .context("cannot open further fds of the FUSE connection")?;
-    let threads =
-        server::serve(&LxcFs::new(Arc::clone(&views), sys), fds).context("cannot start serving")?;
+    let filesystem = LxcFs::new(Arc::clone(&views), sys);
+    let threads = server::serve(&filesystem, fds, |notifier| filesystem.connect(notifier))
+        .context("cannot start serving")?;
     std::fs::read(mount.mountpoint().join("proc/uptime"))
         .context("the mounted files do not answer")?;
     pid_file.write()?;
