@@ -77,7 +77,10 @@ fn compare() {
         .take(if with_peer { 2 } else { 1 })
         .map(|(name, program)| (name, Daemon::start_as(&program, &[])))
         .collect();
-    let cell = Cell::start(&Limits { memory_bytes: Some(512 << 20), ..Limits::default() });
+    let cell = Cell::start(&Limits {
+        memory_bytes: Some(512 << 20),
+        ..Limits::default()
+    });
     println!("                    median of a read, us           reads per second");
     println!("file     readers     ours     lxcfs  ratio        ours     lxcfs  ratio");
     for file in FILES {
@@ -103,7 +106,11 @@ fn main() {
     let args: Vec<String> = std::env::args().collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [_, READER, path, readers] => {
-            let figures = hammer(Path::new(path), readers.parse().expect("a count"), ROUND_TIME);
+            let figures = hammer(
+                Path::new(path),
+                readers.parse().expect("a count"),
+                ROUND_TIME,
+            );
             println!("{}", figures.to_line());
         }
         _ => compare(),
