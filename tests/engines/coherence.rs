@@ -184,7 +184,7 @@ fn memory(report: &mut Report, now: &Snapshot) {
         (total, now.limit_bytes),
     );
     let used = total.saturating_sub(free);
-    let range = (now.memory_bytes.0 / 1024).saturating_sub(1024)..=now.memory_bytes.1 / 1024 + 1024;
+    let range = (now.memory_bytes.0 / 1024).saturating_sub(2048)..=now.memory_bytes.1 / 1024 + 2048;
     report.holds(
         "M17",
         range.contains(&used) || range.start() > &total,
