@@ -46,6 +46,7 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
             .clone()
             .unwrap_or_else(|| args.runtime_dir.join("lxcfs.pid")),
     )?;
+    pid_file.write()?;
     // Half of the fd table is left for what requests open for a moment.
     let views = Arc::new(
         Views::open(raise_fd_limit() / 2, args.view_options())
@@ -63,7 +64,6 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
         .context("cannot start serving")?;
     std::fs::read(mount.mountpoint().join("proc/uptime"))
         .context("the mounted files do not answer")?;
-    pid_file.write()?;
 
     let unmounted = Arc::new(AtomicBool::new(false));
     watch(threads, Arc::clone(&unmounted))?;
