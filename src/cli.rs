@@ -180,8 +180,14 @@ pub struct RunArgs {
     pub cpuset: Option<CpuSet>,
 
     /// Directory to use as the root file system [default: the host's]
+    ///
+    /// The directories proc, sys and dev are created in it if they are missing.
     #[arg(long, value_name = "DIR")]
     pub rootfs: Option<PathBuf>,
+
+    /// Mountpoint of the lxcfs to use [default: one that is mounted, else its own]
+    #[arg(long, value_name = "DIR")]
+    pub views: Option<PathBuf>,
 
     /// The command and its arguments
     #[arg(value_name = "CMD", required = true, trailing_var_arg = true)]

@@ -8,7 +8,7 @@ use std::process::{Command, ExitStatus};
 
 use nix::errno::Errno;
 use nix::sys::prctl;
-use nix::sys::signal::{SigHandler, Signal};
+use nix::sys::signal::{SigHandler, SigSet, Signal};
 use nix::unistd::{ForkResult, Pid, getpid, getppid};
 
 /// Exit code of a child whose code panicked.
@@ -69,10 +69,12 @@ pub fn default_signal(signal: Signal) -> Result<(), Errno> {
     unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }.map(drop)
 }
 
-/// Has the program that `command` starts get `signal` when this process dies.
+/// Has the program that `command` starts get `signal` when this process dies. None of
+/// its signals are blocked, whichever are in this process.
 pub fn die_with_parent(command: &mut Command, signal: Signal) {
     let parent = getpid();
     let tie = move || {
+        SigSet::empty().thread_set_mask()?;
         prctl::set_pdeathsig(signal)?;
         if getppid() == parent {
             Ok(())
@@ -80,8 +82,8 @@ pub fn die_with_parent(command: &mut Command, signal: Signal) {
             Err(Errno::ESRCH.into())
         }
     };
-    // SAFETY: between fork and exec only prctl(2) and getppid(2) are called, both
-    // async-signal-safe, and nothing is allocated.
+    // SAFETY: between fork and exec only system calls are made, and nothing is
+    // allocated.
     unsafe {
         command.pre_exec(tie);
     }

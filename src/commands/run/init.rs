@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::{Pid, sethostname};
 
 use super::cgroup::Cgroup;
@@ -84,7 +84,11 @@ fn exec(command: &[OsString], report: &mut Report) -> u8 {
     let Some((program, arguments)) = command.split_first() else {
         return FAILED;
     };
-    let error = Command::new(program).args(arguments).exec();
+    // A program starts with the mask of its caller, which blocked all that we read.
+    let error = match SigSet::empty().thread_set_mask() {
+        Ok(()) => Command::new(program).args(arguments).exec(),
+        Err(error) => error.into(),
+    };
     let code = if error.kind() == io::ErrorKind::NotFound {
         NOT_FOUND
     } else {

@@ -43,7 +43,7 @@ use crate::sys::{process, terminal};
 /// whatever else keeps it from being started.
 pub fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     if !Uid::effective().is_root() {
-        return Err(anyhow::anyhow!("lxcfs run must be started as root").into());
+        return Err(anyhow::anyhow!("run needs root; start it with sudo").into());
     }
     let rootfs = args.rootfs.as_deref().map(new_root).transpose()?.flatten();
     let hierarchies = cgroup::hierarchies()?;
@@ -83,7 +83,7 @@ fn prepare<'a>(
     mounts::make_private()?;
     let container = Container {
         cgroup,
-        source: Source::find_or_start(rootfs)?,
+        source: Source::find_or_start(args.views.as_deref(), rootfs)?,
         rootfs,
         command: &args.command,
     };

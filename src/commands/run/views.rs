@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::mount::MsFlags;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -23,6 +23,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long it may take to end when asked to.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(2);
+
+/// Where the one daemon of a host is mounted by custom.
+const USUAL: &str = "/var/lib/lxcfs";
 
 /// Directories of which one gets a file system for our own server's files laid over
 /// it. Nobody else sees that one, and it is gone with the last of our processes.
@@ -49,9 +52,18 @@ pub struct OwnServer {
 }
 
 impl Source {
-    /// Takes a daemon that is mounted, else starts a server. The caller's mount
-    /// namespace must be its own. `rootfs` is not covered by anything.
-    pub fn find_or_start(rootfs: Option<&Path>) -> Result<Self> {
+    /// Takes the daemon mounted at `wanted`, or any that is mounted, else starts a
+    /// server. The caller's mount namespace must be its own. `rootfs` is not covered
+    /// by anything.
+    pub fn find_or_start(wanted: Option<&Path>, rootfs: Option<&Path>) -> Result<Self> {
+        if let Some(mountpoint) = wanted {
+            ensure!(
+                serves(mountpoint),
+                "no lxcfs answers at --views {}",
+                mountpoint.display()
+            );
+            return Ok(Self::Daemon(mountpoint.to_owned()));
+        }
         if let Some(mountpoint) = mounted() {
             log::debug!("views come from the daemon at {}", mountpoint.display());
             return Ok(Self::Daemon(mountpoint));
@@ -87,12 +99,17 @@ impl Source {
 /// permissions to itself, is not taken: its figures are others.
 fn mounted() -> Option<PathBuf> {
     let mounts = Process::myself().and_then(|process| process.mountinfo());
-    mounts
+    let mut mountpoints: Vec<PathBuf> = mounts
         .ok()?
         .into_iter()
         .filter(|mount| mount.fs_type == FS_TYPE && mount.root == "/")
         .filter(|mount| mount.super_options.contains_key("default_permissions"))
         .map(|mount| mount.mount_point)
+        .collect();
+    // Others may belong to one container only and end with it.
+    mountpoints.sort_by_key(|mountpoint| mountpoint != Path::new(USUAL));
+    mountpoints
+        .into_iter()
         .find(|mountpoint| serves(mountpoint))
 }
 
