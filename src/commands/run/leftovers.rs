@@ -4,7 +4,7 @@
 //! and removes last. So the cgroups of a run that was killed (the lock is free) can
 //! be told from those of a living one, in any pid namespace.
 
-use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
@@ -63,9 +63,22 @@ impl Claim {
 fn lock_new(directory: &Path) -> Option<File> {
     let file = File::open(directory).ok()?;
     lock::lock(&file).ok()?;
-    let locked = file.metadata().ok()?.ino();
-    let current = fs::metadata(directory).ok()?.ino();
-    (locked == current).then_some(file)
+    is_at(&file, directory).then_some(file)
+}
+
+/// Locks the directory of a run that is over.
+fn lock_stale(directory: &Path) -> Option<File> {
+    let file = File::open(directory).ok()?;
+    lock::try_lock(&file).ok()?;
+    is_at(&file, directory).then_some(file)
+}
+
+/// Whether a directory was not removed, and perhaps made anew, after it was opened.
+fn is_at(file: &File, directory: &Path) -> bool {
+    match (file.metadata(), fs::metadata(directory)) {
+        (Ok(open), Ok(current)) => open.ino() == current.ino(),
+        _ => false,
+    }
 }
 
 /// Kills all processes in the cgroups `name` and removes the cgroups.
@@ -78,24 +91,23 @@ pub fn sweep(hierarchies: &[Hierarchy]) {
     let Some(first) = hierarchies.first() else {
         return;
     };
-    let names: BTreeSet<String> = hierarchies
-        .iter()
-        .flat_map(|hierarchy| subdirectories(&hierarchy.mount_point).unwrap_or_default())
-        .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
-        .filter(|name| name.starts_with(PREFIX))
-        .collect();
-    for name in names {
-        let locked = match File::open(first.mount_point.join(&name)) {
-            Ok(file) if lock::try_lock(&file).is_ok() => Some(file),
-            Ok(_) => continue,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(_) => continue,
+    let directories = subdirectories(&first.mount_point).unwrap_or_default();
+    for directory in directories {
+        let Some(name) = directory
+            .file_name()
+            .and_then(OsStr::to_str)
+            .filter(|name| name.starts_with(PREFIX))
+        else {
+            continue;
         };
-        match remove_within(PATIENCE_WITH_STALE, hierarchies, &name) {
+        // Held until the end, else another run could take the name meanwhile.
+        let Some(_lock) = lock_stale(&directory) else {
+            continue;
+        };
+        match remove_within(PATIENCE_WITH_STALE, hierarchies, name) {
             Ok(()) => log::debug!("removed {name}, left behind by a run that was killed"),
             Err(error) => log::warn!("cannot remove {name}, left behind by a run: {error}"),
         }
-        drop(locked);
     }
 }
 
