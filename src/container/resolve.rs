@@ -15,8 +15,16 @@ use crate::cgroup::Layout;
 use crate::host::process::Namespace;
 use crate::host::{Host, boottime_nsec};
 
-/// Nanoseconds after which the answer for a reader's place is looked up anew.
+/// How long a reader's place is taken for the container found last. What it follows from
+/// beside the place, such as the cgroup of the init, hardly ever changes.
+const TRUST_NSEC: u64 = 5_000_000_000;
+
+/// How long an unused place is remembered.
 const KEEP_UNUSED_NSEC: u64 = 60_000_000_000;
+
+/// Places that are remembered. A container can make new namespaces as fast as it likes,
+/// and each one that is remembered holds file descriptors.
+const MOST_PLACES: usize = 4096;
 
 /// Where a reader stands: all that its container follows from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -56,6 +64,7 @@ pub struct Resolved {
     pub container: Arc<Container>,
     /// `CLOCK_BOOTTIME` at the start of the container's init; 0 where that is the host's.
     pub started_nsec: u64,
+    looked_up_nsec: u64,
     last_used_nsec: AtomicU64,
     // Held so that the inode numbers of the place stay these namespaces' own.
     _pid_namespace: Option<Arc<PidNamespace>>,
@@ -116,22 +125,28 @@ impl Containers {
             cgroup_namespace: namespace(Namespace::Cgroup, self.own_cgroup_namespace),
             memberships,
         };
-        if let Some(known) = self.places.read().get(&place) {
-            known
-                .last_used_nsec
-                .store(boottime_nsec(), Ordering::Relaxed);
+        let now_nsec = boottime_nsec();
+        if let Some(known) = self.places.read().get(&place)
+            && now_nsec.saturating_sub(known.looked_up_nsec) < TRUST_NSEC
+        {
+            known.last_used_nsec.store(now_nsec, Ordering::Relaxed);
             return Ok(Arc::clone(known));
         }
         let resolved = Arc::new(self.look_up(tid, &place).map_err(|error| {
             log::warn!("cannot tell the container of thread {tid}: {error}");
             Errno::EIO
         })?);
-        self.places.write().insert(place, Arc::clone(&resolved));
+        let mut places = self.places.write();
+        if places.len() >= MOST_PLACES {
+            forget_older_half(&mut places);
+        }
+        places.insert(place, Arc::clone(&resolved));
         Ok(resolved)
     }
 
     fn look_up(&self, tid: i32, place: &Place) -> io::Result<Resolved> {
         let proc = &self.host.proc;
+        let now_nsec = boottime_nsec();
         let pid_namespace = (place.pid_namespace != self.own_pid_namespace)
             .then(|| self.pid_namespaces.of(tid, place.pid_namespace, proc))
             .transpose()?;
@@ -159,7 +174,8 @@ impl Containers {
             },
             container: self.container(paths, started_nsec, on_host)?,
             started_nsec,
-            last_used_nsec: AtomicU64::new(boottime_nsec()),
+            looked_up_nsec: now_nsec,
+            last_used_nsec: AtomicU64::new(now_nsec),
             _pid_namespace: pid_namespace,
             _cgroup_namespace: cgroup_namespace,
         })
@@ -308,4 +324,17 @@ impl Containers {
         self.cgroup_namespaces.forget_unused();
         self.layout.forget_unused();
     }
+}
+
+/// Drops the places that were not read from for the longest time.
+fn forget_older_half(places: &mut HashMap<Place, Arc<Resolved>>) {
+    let last_used = |resolved: &Resolved| resolved.last_used_nsec.load(Ordering::Relaxed);
+    let mut times: Vec<_> = places
+        .values()
+        .map(|resolved| last_used(resolved))
+        .collect();
+    let middle = times.len() / 2;
+    let (_, median, _) = times.select_nth_unstable(middle);
+    let median = *median;
+    places.retain(|_, resolved| last_used(resolved) > median);
 }
