@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,6 +11,7 @@ use nix::unistd::getpid;
 use parking_lot::{Mutex, RwLock};
 
 use super::namespaces::{CgroupNamespace, PidNamespace, Registry};
+use super::recent::Recent;
 use super::{Container, TICK_NSEC, boundary};
 use crate::cgroup::Layout;
 use crate::host::process::Namespace;
@@ -26,11 +28,16 @@ const KEEP_UNUSED_NSEC: u64 = 60_000_000_000;
 /// and each one that is remembered holds file descriptors.
 const MOST_PLACES: usize = 4096;
 
+/// Files of which readers may be given a recent text.
+const RECENT_FILES: usize = 8;
+
 /// Where a reader stands: all that its container follows from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Place {
     pid_namespace: u64,
     cgroup_namespace: u64,
+    /// 0 without time namespaces.
+    time_namespace: u64,
     /// The text of `/proc/TID/cgroup`.
     memberships: String,
 }
@@ -64,11 +71,16 @@ pub struct Resolved {
     pub container: Arc<Container>,
     /// `CLOCK_BOOTTIME` at the start of the container's init; 0 where that is the host's.
     pub started_nsec: u64,
+    /// What the readers' time namespace adds to `CLOCK_BOOTTIME`.
+    pub time_offset_nsec: i64,
+    /// What they have read a moment ago, by file.
+    pub recent: Recent<RECENT_FILES>,
     looked_up_nsec: u64,
     last_used_nsec: AtomicU64,
     // Held so that the inode numbers of the place stay these namespaces' own.
     _pid_namespace: Option<Arc<PidNamespace>>,
     _cgroup_namespace: Option<Arc<CgroupNamespace>>,
+    _time_namespace: Option<OwnedFd>,
 }
 
 /// All known containers.
@@ -78,6 +90,7 @@ pub struct Containers {
     layout: Arc<Layout>,
     own_pid_namespace: u64,
     own_cgroup_namespace: u64,
+    own_time_namespace: u64,
     pid_namespaces: Registry<PidNamespace>,
     cgroup_namespaces: Registry<CgroupNamespace>,
     places: RwLock<HashMap<Place, Arc<Resolved>>>,
@@ -96,6 +109,7 @@ impl Containers {
         Self {
             own_pid_namespace: own(Namespace::Pid),
             own_cgroup_namespace: own(Namespace::Cgroup),
+            own_time_namespace: own(Namespace::Time),
             host,
             layout,
             pid_namespaces: Registry::new(),
@@ -123,6 +137,7 @@ impl Containers {
         let place = Place {
             pid_namespace: namespace(Namespace::Pid, self.own_pid_namespace),
             cgroup_namespace: namespace(Namespace::Cgroup, self.own_cgroup_namespace),
+            time_namespace: namespace(Namespace::Time, self.own_time_namespace),
             memberships,
         };
         let now_nsec = boottime_nsec();
@@ -153,6 +168,9 @@ impl Containers {
         let cgroup_namespace = (place.cgroup_namespace != self.own_cgroup_namespace)
             .then(|| self.cgroup_namespaces.of(tid, place.cgroup_namespace, proc))
             .transpose()?;
+        let time_namespace = (place.time_namespace != self.own_time_namespace)
+            .then(|| proc.hold_namespace(tid, Namespace::Time))
+            .transpose()?;
         let init = pid_namespace
             .as_deref()
             .and_then(|namespace| namespace.init);
@@ -174,10 +192,15 @@ impl Containers {
             },
             container: self.container(paths, started_nsec, on_host)?,
             started_nsec,
+            time_offset_nsec: time_namespace
+                .as_ref()
+                .map_or(0, |_| proc.boottime_offset_nsec(tid)),
+            recent: Recent::new(),
             looked_up_nsec: now_nsec,
             last_used_nsec: AtomicU64::new(now_nsec),
             _pid_namespace: pid_namespace,
             _cgroup_namespace: cgroup_namespace,
+            _time_namespace: time_namespace,
         })
     }
 

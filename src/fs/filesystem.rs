@@ -13,7 +13,7 @@ use fuser::{
 use nix::errno::Errno;
 use nix::sys::stat::{FileStat, SFlag};
 
-use super::handles::Handles;
+use super::handles::{Handles, Part};
 use super::sendfile::NotedSizes;
 use super::sysfs::SysTree;
 use super::tree::{self, CPU, Entry};
@@ -148,7 +148,7 @@ impl Shared {
         offset: u64,
         size: u32,
         reader: i32,
-    ) -> Result<Vec<u8>, Errno> {
+    ) -> Result<Part, Errno> {
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         self.handles
             .read(handle, offset, size, || match tree::entry(inode) {
@@ -158,8 +158,8 @@ impl Shared {
                     let path = self.sys.path(inode)?;
                     let content = self.sys.read(&path)?;
                     Ok(match self.views.cpus_shown(reader)? {
-                        Some(shown) => sys_cpu::narrow(&path, &content, &shown).into_owned(),
-                        None => content,
+                        Some(shown) => Arc::from(sys_cpu::narrow(&path, &content, &shown)),
+                        None => Arc::from(content),
                     })
                 }
             })
@@ -327,7 +327,7 @@ impl Filesystem for LxcFs {
             self.0
                 .read(inode.0, handle.0, offset, size, reader(request))
         }) {
-            Ok(content) => reply.data(&content),
+            Ok(part) => reply.data(part.bytes()),
             Err(errno) => reply.error(errno),
         }
     }
