@@ -92,7 +92,7 @@ pub struct DaemonArgs {
     #[arg(long, value_name = "DIR", default_value = "/run")]
     pub runtime_dir: PathBuf,
 
-    /// Narrow the CPUs shown by the quota (see --cpu-view)
+    /// Narrow the CPUs shown by the quota (the default, see --cpu-view)
     #[arg(long)]
     pub enable_cfs: bool,
 
@@ -100,8 +100,8 @@ pub struct DaemonArgs {
     #[arg(long, hide = true)]
     pub enable_pidfd: bool,
 
-    /// Let containers wait for pressure
-    #[arg(long)]
+    /// Accepted for compatibility
+    #[arg(long, hide = true)]
     pub enable_psi_poll: bool,
 
     /// Accepted for compatibility

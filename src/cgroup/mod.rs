@@ -219,11 +219,11 @@ impl Cgroup {
             let text = text.unwrap_or_default();
             threads.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
         };
-        add(node.read(file)?);
+        add(node.read_list(file)?);
         let mut open = node.open_children();
         while let Some(node) = open.pop() {
             // A child that vanishes meanwhile has no threads.
-            add(node.read(file).ok().flatten());
+            add(node.read_list(file).ok().flatten());
             open.extend(node.open_children());
         }
         Ok(threads)

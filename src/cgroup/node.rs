@@ -179,25 +179,37 @@ impl Node {
                 result => return finish(file, result).map(Some),
             }
         }
-        let fd = match openat(
-            &self.dir,
-            file,
-            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        ) {
-            Ok(fd) => Arc::new(fd),
-            Err(Errno::ENOENT | Errno::ENODEV) if self.is_alive() => return Ok(None),
-            Err(Errno::ENOENT | Errno::ENODEV) => return Err(Error::Gone),
-            Err(errno) => {
-                return Err(Error::Io {
-                    file,
-                    source: errno.into(),
-                });
-            }
+        let Some(fd) = self.open_file(file)? else {
+            return Ok(None);
         };
         let text = finish(file, read_text(fd.as_fd()))?;
-        self.keep(file, fd);
+        self.keep(file, Arc::new(fd));
         Ok(Some(text))
+    }
+
+    /// The same for a list of threads. Through an fd that is kept, v1 gives the list of
+    /// the first read again for about a second.
+    ///
+    /// # Errors
+    /// As [`Node::read`].
+    pub fn read_list(&self, file: &'static str) -> Result<Option<String>, Error> {
+        match self.open_file(file)? {
+            Some(fd) => finish(file, read_text(fd)).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn open_file(&self, file: &'static str) -> Result<Option<OwnedFd>, Error> {
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        match openat(&self.dir, file, flags, Mode::empty()) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(Errno::ENOENT | Errno::ENODEV) if self.is_alive() => Ok(None),
+            Err(Errno::ENOENT | Errno::ENODEV) => Err(Error::Gone),
+            Err(errno) => Err(Error::Io {
+                file,
+                source: errno.into(),
+            }),
+        }
     }
 
     fn keep(&self, file: &'static str, fd: Arc<OwnedFd>) {

@@ -46,6 +46,7 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
             .clone()
             .unwrap_or_else(|| args.runtime_dir.join("lxcfs.pid")),
     )?;
+    pid_file.write()?;
     // Half of the fd table is left for what requests open for a moment.
     let views = Arc::new(
         Views::open(raise_fd_limit() / 2, args.view_options())
@@ -58,11 +59,11 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
     let fds = mount
         .fds(thread_count())
         .context("cannot open further fds of the FUSE connection")?;
-    let threads =
-        server::serve(&LxcFs::new(Arc::clone(&views), sys), fds).context("cannot start serving")?;
+    let filesystem = LxcFs::new(Arc::clone(&views), sys);
+    let threads = server::serve(&filesystem, fds, |notifier| filesystem.connect(notifier))
+        .context("cannot start serving")?;
     std::fs::read(mount.mountpoint().join("proc/uptime"))
         .context("the mounted files do not answer")?;
-    pid_file.write()?;
 
     let unmounted = Arc::new(AtomicBool::new(false));
     watch(threads, Arc::clone(&unmounted))?;

@@ -38,7 +38,7 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     let mut separator = "";
     for file in &files {
         let content = if args.explain {
-            explain(*file, &resolved)?.into_bytes()
+            explain(*file, &resolved)?.into_bytes().into()
         } else {
             views
                 .render(*file, args.pid)

@@ -1,18 +1,47 @@
-//! What happens when a source of a figure fails: the last good value serves, and each
-//! cause is logged once.
+//! What happens when a source of a figure fails: the last good value serves, and the
+//! failure is counted by cause.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use parking_lot::Mutex;
 
-/// Causes that have been logged. They are few: names of kernel files.
-static REPORTED: Mutex<Option<HashSet<String>>> = Mutex::new(None);
+/// Failures by cause. Causes are few: names of kernel files with what is wrong.
+static FAILURES: Mutex<Option<HashMap<String, u64>>> = Mutex::new(None);
 
-/// Logs `cause` the first time it occurs.
+/// Causes that are told apart at the most.
+const MOST_CAUSES: usize = 1000;
+
+/// Counts a failure. It is logged the first time, the tenth, the hundredth...
 pub(super) fn report(what: &str, cause: &dyn std::fmt::Display) {
     let text = format!("{what}: {cause}");
-    let first = REPORTED.lock().get_or_insert_default().insert(text.clone());
-    if first {
-        log::warn!("{text}; the last good value is shown instead");
+    let count = {
+        let mut failures = FAILURES.lock();
+        let failures = failures.get_or_insert_default();
+        if failures.len() >= MOST_CAUSES {
+            failures.clear();
+        }
+        let count = failures.entry(text.clone()).or_default();
+        *count += 1;
+        *count
+    };
+    if is_power_of_ten(count) {
+        log::warn!("{text}; the last good value is shown instead (time {count})");
+    }
+}
+
+fn is_power_of_ten(count: u64) -> bool {
+    count
+        .checked_ilog10()
+        .is_some_and(|exponent| 10_u64.pow(exponent) == count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_does_not_grow_with_every_failure() {
+        let logged: Vec<_> = (0..=1000).filter(|count| is_power_of_ten(*count)).collect();
+        assert_eq!(logged, [1, 10, 100, 1000]);
     }
 }

@@ -7,6 +7,7 @@ pub mod cpu_time;
 mod fallback;
 pub mod load;
 mod namespaces;
+mod recent;
 mod resolve;
 mod tasks;
 
@@ -300,9 +301,12 @@ impl Container {
             return;
         };
         if let Some(kept) = &mut self.state.lock().load {
-            let periods = now_nsec.saturating_sub(kept.advanced_nsec) / PERIOD_NSEC;
-            kept.load.advance(tasks.active(), periods);
-            kept.advanced_nsec += periods * PERIOD_NSEC;
+            // As in the kernel a tick counts as a whole period, however late in it a
+            // container came along; ticks that were missed are made up for.
+            let elapsed_nsec = now_nsec.saturating_sub(kept.advanced_nsec);
+            let periods = (elapsed_nsec + PERIOD_NSEC / 2) / PERIOD_NSEC;
+            kept.load.advance(tasks.active(), periods.max(1));
+            kept.advanced_nsec = now_nsec;
         }
     }
 

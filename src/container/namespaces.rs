@@ -49,7 +49,8 @@ fn search_init(fd: &OwnedFd, proc: &Proc) -> Option<i32> {
     let inode = fstat(fd).ok()?.st_ino;
     let pids = proc.pids().ok()?;
     pids.into_iter().find(|pid| {
-        proc.namespace(*pid, Namespace::Pid) == Some(inode) && proc.innermost_pid(*pid) == Some(1)
+        proc.namespace(*pid, Namespace::Pid) == Some(inode)
+            && proc.pids_by_namespace(*pid).last() == Some(&1)
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,19 +11,33 @@ use nix::unistd::getpid;
 use parking_lot::{Mutex, RwLock};
 
 use super::namespaces::{CgroupNamespace, PidNamespace, Registry};
+use super::recent::Recent;
 use super::{Container, TICK_NSEC, boundary};
 use crate::cgroup::Layout;
 use crate::host::process::Namespace;
 use crate::host::{Host, boottime_nsec};
 
-/// Nanoseconds after which the answer for a reader's place is looked up anew.
+/// How long a reader's place is taken for the container found last. What it follows from
+/// beside the place, such as the cgroup of the init, hardly ever changes.
+const TRUST_NSEC: u64 = 5_000_000_000;
+
+/// How long an unused place is remembered.
 const KEEP_UNUSED_NSEC: u64 = 60_000_000_000;
+
+/// Places that are remembered. A container can make new namespaces as fast as it likes,
+/// and each one that is remembered holds file descriptors.
+const MOST_PLACES: usize = 4096;
+
+/// Files of which readers may be given a recent text.
+const RECENT_FILES: usize = 8;
 
 /// Where a reader stands: all that its container follows from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Place {
     pid_namespace: u64,
     cgroup_namespace: u64,
+    /// 0 without time namespaces.
+    time_namespace: u64,
     /// The text of `/proc/TID/cgroup`.
     memberships: String,
 }
@@ -56,10 +71,16 @@ pub struct Resolved {
     pub container: Arc<Container>,
     /// `CLOCK_BOOTTIME` at the start of the container's init; 0 where that is the host's.
     pub started_nsec: u64,
+    /// What the readers' time namespace adds to `CLOCK_BOOTTIME`.
+    pub time_offset_nsec: i64,
+    /// What they have read a moment ago, by file.
+    pub recent: Recent<RECENT_FILES>,
+    looked_up_nsec: u64,
     last_used_nsec: AtomicU64,
     // Held so that the inode numbers of the place stay these namespaces' own.
     _pid_namespace: Option<Arc<PidNamespace>>,
     _cgroup_namespace: Option<Arc<CgroupNamespace>>,
+    _time_namespace: Option<OwnedFd>,
 }
 
 /// All known containers.
@@ -69,6 +90,7 @@ pub struct Containers {
     layout: Arc<Layout>,
     own_pid_namespace: u64,
     own_cgroup_namespace: u64,
+    own_time_namespace: u64,
     pid_namespaces: Registry<PidNamespace>,
     cgroup_namespaces: Registry<CgroupNamespace>,
     places: RwLock<HashMap<Place, Arc<Resolved>>>,
@@ -87,6 +109,7 @@ impl Containers {
         Self {
             own_pid_namespace: own(Namespace::Pid),
             own_cgroup_namespace: own(Namespace::Cgroup),
+            own_time_namespace: own(Namespace::Time),
             host,
             layout,
             pid_namespaces: Registry::new(),
@@ -114,29 +137,39 @@ impl Containers {
         let place = Place {
             pid_namespace: namespace(Namespace::Pid, self.own_pid_namespace),
             cgroup_namespace: namespace(Namespace::Cgroup, self.own_cgroup_namespace),
+            time_namespace: namespace(Namespace::Time, self.own_time_namespace),
             memberships,
         };
-        if let Some(known) = self.places.read().get(&place) {
-            known
-                .last_used_nsec
-                .store(boottime_nsec(), Ordering::Relaxed);
+        let now_nsec = boottime_nsec();
+        if let Some(known) = self.places.read().get(&place)
+            && now_nsec.saturating_sub(known.looked_up_nsec) < TRUST_NSEC
+        {
+            known.last_used_nsec.store(now_nsec, Ordering::Relaxed);
             return Ok(Arc::clone(known));
         }
         let resolved = Arc::new(self.look_up(tid, &place).map_err(|error| {
             log::warn!("cannot tell the container of thread {tid}: {error}");
             Errno::EIO
         })?);
-        self.places.write().insert(place, Arc::clone(&resolved));
+        let mut places = self.places.write();
+        if places.len() >= MOST_PLACES {
+            forget_older_half(&mut places);
+        }
+        places.insert(place, Arc::clone(&resolved));
         Ok(resolved)
     }
 
     fn look_up(&self, tid: i32, place: &Place) -> io::Result<Resolved> {
         let proc = &self.host.proc;
+        let now_nsec = boottime_nsec();
         let pid_namespace = (place.pid_namespace != self.own_pid_namespace)
             .then(|| self.pid_namespaces.of(tid, place.pid_namespace, proc))
             .transpose()?;
         let cgroup_namespace = (place.cgroup_namespace != self.own_cgroup_namespace)
             .then(|| self.cgroup_namespaces.of(tid, place.cgroup_namespace, proc))
+            .transpose()?;
+        let time_namespace = (place.time_namespace != self.own_time_namespace)
+            .then(|| proc.hold_namespace(tid, Namespace::Time))
             .transpose()?;
         let init = pid_namespace
             .as_deref()
@@ -159,9 +192,15 @@ impl Containers {
             },
             container: self.container(paths, started_nsec, on_host)?,
             started_nsec,
-            last_used_nsec: AtomicU64::new(boottime_nsec()),
+            time_offset_nsec: time_namespace
+                .as_ref()
+                .map_or(0, |_| proc.boottime_offset_nsec(tid)),
+            recent: Recent::new(),
+            looked_up_nsec: now_nsec,
+            last_used_nsec: AtomicU64::new(now_nsec),
             _pid_namespace: pid_namespace,
             _cgroup_namespace: cgroup_namespace,
+            _time_namespace: time_namespace,
         })
     }
 
@@ -308,4 +347,17 @@ impl Containers {
         self.cgroup_namespaces.forget_unused();
         self.layout.forget_unused();
     }
+}
+
+/// Drops the places that were not read from for the longest time.
+fn forget_older_half(places: &mut HashMap<Place, Arc<Resolved>>) {
+    let last_used = |resolved: &Resolved| resolved.last_used_nsec.load(Ordering::Relaxed);
+    let mut times: Vec<_> = places
+        .values()
+        .map(|resolved| last_used(resolved))
+        .collect();
+    let middle = times.len() / 2;
+    let (_, median, _) = times.select_nth_unstable(middle);
+    let median = *median;
+    places.retain(|_, resolved| last_used(resolved) > median);
 }

@@ -7,8 +7,11 @@ use parking_lot::Mutex;
 use crate::cgroup::{Cgroup, Error};
 use crate::host::process::Proc;
 
-/// How long a count serves.
+/// How long the states of many threads serve.
 const LIFETIME: Duration = Duration::from_millis(200);
+
+/// So few threads are looked at for every reader.
+const FEW: usize = 32;
 
 /// Threads whose state is looked at while a reader waits. Where there are more, the
 /// states of these stand for all.
@@ -28,35 +31,6 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// Counts the threads. `reader` waits for this very answer: the kernel's own file would
-    /// be read by a running thread, so it counts as one.
-    fn count(cgroup: &Cgroup, proc: &Proc, reader: i32) -> Result<Self, Error> {
-        let threads = cgroup.threads()?;
-        let mut tasks = Self {
-            total: threads.len() as u64,
-            newest: threads.iter().copied().max().unwrap_or(0),
-            ..Self::default()
-        };
-        let inspected = threads.len().min(MOST_INSPECTED);
-        for thread in threads
-            .iter()
-            .take(MOST_INSPECTED)
-            .filter(|thread| **thread != reader)
-        {
-            match proc.stat(*thread).map(|stat| stat.state) {
-                Some(b'R') => tasks.running += 1,
-                Some(b'D') => tasks.blocked += 1,
-                _ => {}
-            }
-        }
-        if inspected < threads.len() {
-            let scale = |count: u64| count * threads.len() as u64 / inspected as u64;
-            tasks.running = scale(tasks.running);
-            tasks.blocked = scale(tasks.blocked);
-        }
-        Ok(tasks)
-    }
-
     /// Threads that count for the load average.
     #[must_use]
     pub fn active(&self) -> u64 {
@@ -64,23 +38,69 @@ impl Tasks {
     }
 }
 
-/// The latest count.
+/// What threads are doing.
+#[derive(Debug, Clone, Copy, Default)]
+struct States {
+    running: u64,
+    blocked: u64,
+}
+
+impl States {
+    /// Looks at the threads. `reader` waits for this very answer: the kernel's own file
+    /// would be read by a running thread, so it is left to the caller.
+    fn inspect(threads: &[i32], proc: &Proc, reader: i32) -> Self {
+        let mut states = Self::default();
+        for thread in threads
+            .iter()
+            .take(MOST_INSPECTED)
+            .filter(|thread| **thread != reader)
+        {
+            match proc.stat(*thread).map(|stat| stat.state) {
+                Some(b'R') => states.running += 1,
+                Some(b'D') => states.blocked += 1,
+                _ => {}
+            }
+        }
+        let inspected = threads.len().min(MOST_INSPECTED) as u64;
+        if inspected < threads.len() as u64 {
+            let scale = |count: u64| count * threads.len() as u64 / inspected;
+            states = Self {
+                running: scale(states.running),
+                blocked: scale(states.blocked),
+            };
+        }
+        states
+    }
+}
+
+/// Counts the threads of a container.
 #[derive(Debug, Default)]
 pub(super) struct TaskCount {
-    latest: Mutex<Option<(Instant, Tasks)>>,
+    latest: Mutex<Option<(Instant, States)>>,
 }
 
 impl TaskCount {
-    /// A count not older than [`LIFETIME`].
+    /// The threads as they are now. Where there are many, their states may be a little
+    /// older, so that frequent readers do not cost more than others.
     pub(super) fn get(&self, cgroup: &Cgroup, proc: &Proc, reader: i32) -> Result<Tasks, Error> {
-        let known = *self.latest.lock();
-        if let Some((counted, tasks)) = known
-            && counted.elapsed() < LIFETIME
-        {
-            return Ok(tasks);
-        }
-        let tasks = Tasks::count(cgroup, proc, reader)?;
-        *self.latest.lock() = Some((Instant::now(), tasks));
-        Ok(tasks)
+        let threads = cgroup.threads()?;
+        let known = self
+            .latest
+            .lock()
+            .filter(|(inspected, _)| inspected.elapsed() < LIFETIME);
+        let states = match known {
+            Some((_, states)) if threads.len() > FEW => states,
+            _ => {
+                let states = States::inspect(&threads, proc, reader);
+                *self.latest.lock() = Some((Instant::now(), states));
+                states
+            }
+        };
+        Ok(Tasks {
+            total: threads.len() as u64,
+            running: states.running,
+            blocked: states.blocked,
+            newest: threads.iter().copied().max().unwrap_or(0),
+        })
     }
 }

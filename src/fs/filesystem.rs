@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, OpenAccMode,
-    OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen,
-    Request,
+    FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, Notifier,
+    OpenAccMode, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry,
+    ReplyIoctl, ReplyOpen, Request,
 };
 use nix::errno::Errno;
 use nix::sys::stat::{FileStat, SFlag};
 
-use super::handles::Handles;
+use super::handles::{Handles, Part};
+use super::sendfile::NotedSizes;
 use super::sysfs::SysTree;
 use super::tree::{self, CPU, Entry};
 use super::views::Views;
@@ -36,6 +37,7 @@ struct Shared {
     views: Arc<Views>,
     sys: SysTree,
     handles: Handles,
+    sizes: NotedSizes,
     mounted: SystemTime,
 }
 
@@ -50,8 +52,14 @@ impl LxcFs {
             views,
             sys,
             handles,
+            sizes: NotedSizes::new(boottime_nsec() / 1000),
             mounted: SystemTime::now(),
         }))
+    }
+
+    /// Lets the file system send notifications to the kernel.
+    pub fn connect(&self, notifier: Notifier) {
+        self.0.sizes.connect(notifier);
     }
 }
 
@@ -63,6 +71,7 @@ impl Shared {
         let name = name.to_str().ok_or(Errno::ENOENT)?;
         if let Some((_, inode, entry)) = tree::children(parent).find(|(known, _, _)| *known == name)
         {
+            self.sizes.on_noted(inode);
             return Ok((self.fixed_attributes(inode, entry), FOREVER));
         }
         if parent != CPU && tree::entry(parent).is_some() {
@@ -81,8 +90,11 @@ impl Shared {
         Ok((self.sys_attributes(inode, &stat), keep))
     }
 
-    fn attributes(&self, inode: u64, reader: i32) -> Result<Attributes, Errno> {
+    fn attributes(&self, inode: u64, has_handle: bool, reader: i32) -> Result<Attributes, Errno> {
         if let Some(entry) = tree::entry(inode) {
+            if matches!(entry, Entry::Proc(_)) {
+                self.sizes.on_getattr(inode, has_handle);
+            }
             return Ok((self.fixed_attributes(inode, entry), FOREVER));
         }
         let path = self.sys.path(inode)?;
@@ -121,7 +133,9 @@ impl Shared {
         if flags.acc_mode() != OpenAccMode::O_RDONLY {
             return Err(Errno::EACCES);
         }
-        if tree::entry(inode).is_none() {
+        if tree::entry(inode).is_some() {
+            self.sizes.on_open(inode);
+        } else {
             self.check_shown(&self.sys.path(inode)?, reader)?;
         }
         Ok(self.handles.open())
@@ -134,7 +148,7 @@ impl Shared {
         offset: u64,
         size: u32,
         reader: i32,
-    ) -> Result<Vec<u8>, Errno> {
+    ) -> Result<Part, Errno> {
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         self.handles
             .read(handle, offset, size, || match tree::entry(inode) {
@@ -144,8 +158,8 @@ impl Shared {
                     let path = self.sys.path(inode)?;
                     let content = self.sys.read(&path)?;
                     Ok(match self.views.cpus_shown(reader)? {
-                        Some(shown) => sys_cpu::narrow(&path, &content, &shown).into_owned(),
-                        None => content,
+                        Some(shown) => Arc::from(sys_cpu::narrow(&path, &content, &shown)),
+                        None => Arc::from(content),
                     })
                 }
             })
@@ -263,10 +277,13 @@ impl Filesystem for LxcFs {
         &self,
         request: &Request,
         inode: INodeNo,
-        _handle: Option<FileHandle>,
+        handle: Option<FileHandle>,
         reply: ReplyAttr,
     ) {
-        match attempt(|| self.0.attributes(inode.0, reader(request))) {
+        match attempt(|| {
+            self.0
+                .attributes(inode.0, handle.is_some(), reader(request))
+        }) {
             Ok((attr, keep)) => reply.attr(&keep, &attr),
             Err(errno) => reply.error(errno),
         }
@@ -298,14 +315,19 @@ impl Filesystem for LxcFs {
         offset: u64,
         size: u32,
         _flags: OpenFlags,
-        _lock_owner: Option<fuser::LockOwner>,
+        lock_owner: Option<fuser::LockOwner>,
         reply: ReplyData,
     ) {
+        // Only read(2) names an owner of locks. All else is for the page cache, which
+        // would hand this reader's figures to others.
+        if lock_owner.is_none() {
+            return reply.error(fuser::Errno::EINVAL);
+        }
         match attempt(|| {
             self.0
                 .read(inode.0, handle.0, offset, size, reader(request))
         }) {
-            Ok(content) => reply.data(&content),
+            Ok(part) => reply.data(part.bytes()),
             Err(errno) => reply.error(errno),
         }
     }

@@ -4,6 +4,8 @@
 //! restart or to save memory, and is then made anew at the next read.
 
 use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
@@ -18,9 +20,40 @@ const SHARDS: usize = 16;
 #[derive(Debug)]
 enum Progress {
     /// The content, of which a part has not been delivered yet.
-    Partly(Box<[u8]>),
+    Partly(Arc<[u8]>),
     /// All of the content has been delivered; it had this length.
     Wholly(u64),
+}
+
+/// A part of a snapshot.
+#[derive(Debug, Default)]
+pub struct Part {
+    content: Arc<[u8]>,
+    range: Range<usize>,
+}
+
+impl Part {
+    /// At most `size` bytes from `offset` on.
+    fn new(content: &Arc<[u8]>, offset: u64, size: usize) -> Self {
+        let start = usize::try_from(offset)
+            .unwrap_or(usize::MAX)
+            .min(content.len());
+        let end = start.saturating_add(size).min(content.len());
+        Self {
+            content: Arc::clone(content),
+            range: start..end,
+        }
+    }
+
+    fn reaches_end(&self) -> bool {
+        self.range.end == self.content.len()
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.content.get(self.range.clone()).unwrap_or_default()
+    }
 }
 
 /// The open files of all readers.
@@ -64,49 +97,31 @@ impl Handles {
         handle: u64,
         offset: u64,
         size: usize,
-        render: impl FnOnce() -> Result<Vec<u8>, E>,
-    ) -> Result<Vec<u8>, E> {
+        render: impl FnOnce() -> Result<Arc<[u8]>, E>,
+    ) -> Result<Part, E> {
         if offset > 0
             && let Some(known) = self.go_on(handle, offset, size)
         {
             return Ok(known);
         }
-        let mut content = render()?;
-        let start = usize::try_from(offset)
-            .unwrap_or(usize::MAX)
-            .min(content.len());
-        let end = start.saturating_add(size).min(content.len());
-        if start == 0 && end == content.len() {
-            self.put(handle, Progress::Wholly(offset + content.len() as u64));
-            return Ok(content);
-        }
-        let part = content.get(start..end).unwrap_or_default().to_vec();
-        if end == content.len() {
-            self.put(handle, Progress::Wholly(content.len() as u64));
-        } else {
-            content.shrink_to_fit();
-            self.put(handle, Progress::Partly(content.into_boxed_slice()));
-        }
+        let content = render()?;
+        let part = Part::new(&content, offset, size);
+        self.put(handle, Progress::after(&part));
         Ok(part)
     }
 
     /// The next part of a snapshot, `None` where there is none to go on with.
-    fn go_on(&self, handle: u64, offset: u64, size: usize) -> Option<Vec<u8>> {
+    fn go_on(&self, handle: u64, offset: u64, size: usize) -> Option<Part> {
         let mut shard = self.shard(handle).lock();
         let progress = shard.get_mut(&handle)?;
         let content = match progress {
-            Progress::Wholly(length) => return (offset >= *length).then(Vec::new),
+            Progress::Wholly(length) => return (offset >= *length).then(Part::default),
             Progress::Partly(content) => content,
         };
-        let start = usize::try_from(offset)
-            .unwrap_or(usize::MAX)
-            .min(content.len());
-        let end = start.saturating_add(size).min(content.len());
-        let part = content.get(start..end)?.to_vec();
-        if end == content.len() {
-            let length = content.len();
-            *progress = Progress::Wholly(length as u64);
-            self.kept_bytes.fetch_sub(length, Ordering::Relaxed);
+        let part = Part::new(content, offset, size);
+        if part.reaches_end() {
+            let before = std::mem::replace(progress, Progress::after(&part));
+            self.discount(Some(&before));
         }
         Some(part)
     }
@@ -138,6 +153,15 @@ impl Handles {
 }
 
 impl Progress {
+    /// What is to be kept when `part` has been delivered.
+    fn after(part: &Part) -> Self {
+        if part.reaches_end() {
+            Self::Wholly(part.content.len() as u64)
+        } else {
+            Self::Partly(Arc::clone(&part.content))
+        }
+    }
+
     fn len(&self) -> usize {
         match self {
             Self::Partly(content) => content.len(),
@@ -156,14 +180,15 @@ mod tests {
 
     impl Source {
         /// Another content each time, and each time longer.
-        fn render(&self) -> Result<Vec<u8>, ()> {
+        fn render(&self) -> Result<Arc<[u8]>, ()> {
             self.0.set(self.0.get() + 1);
             Ok(format!(
                 "{0}{0}{0}{0}{1}",
                 self.0.get(),
                 "x".repeat(self.0.get() as usize)
             )
-            .into_bytes())
+            .into_bytes()
+            .into())
         }
     }
 
@@ -180,7 +205,9 @@ mod tests {
         loop {
             let part = handles
                 .read(handle, all.len() as u64, 2, || source.render())
-                .unwrap();
+                .unwrap()
+                .bytes()
+                .to_vec();
             if part.is_empty() {
                 break;
             }
@@ -195,11 +222,19 @@ mod tests {
     fn the_end_stays_where_it_was_although_the_content_has_grown() {
         let (handles, source, handle) = setup();
         assert_eq!(
-            handles.read(handle, 0, 100, || source.render()).unwrap(),
+            handles
+                .read(handle, 0, 100, || source.render())
+                .unwrap()
+                .bytes()
+                .to_vec(),
             b"1111x"
         );
         assert_eq!(
-            handles.read(handle, 5, 100, || source.render()).unwrap(),
+            handles
+                .read(handle, 5, 100, || source.render())
+                .unwrap()
+                .bytes()
+                .to_vec(),
             b""
         );
         assert_eq!(source.0.get(), 1);
@@ -208,9 +243,17 @@ mod tests {
     #[test]
     fn rewinding_takes_a_new_snapshot() {
         let (handles, source, handle) = setup();
-        handles.read(handle, 0, 2, || source.render()).unwrap();
+        handles
+            .read(handle, 0, 2, || source.render())
+            .unwrap()
+            .bytes()
+            .to_vec();
         assert_eq!(
-            handles.read(handle, 0, 100, || source.render()).unwrap(),
+            handles
+                .read(handle, 0, 100, || source.render())
+                .unwrap()
+                .bytes()
+                .to_vec(),
             b"2222xx"
         );
     }
@@ -219,17 +262,27 @@ mod tests {
     fn a_first_read_may_start_anywhere() {
         let (handles, source, handle) = setup();
         assert_eq!(
-            handles.read(handle, 3, 100, || source.render()).unwrap(),
+            handles
+                .read(handle, 3, 100, || source.render())
+                .unwrap()
+                .bytes()
+                .to_vec(),
             b"1x"
         );
         assert_eq!(
-            handles.read(handle, 900, 100, || source.render()).unwrap(),
+            handles
+                .read(handle, 900, 100, || source.render())
+                .unwrap()
+                .bytes()
+                .to_vec(),
             b""
         );
         assert_eq!(
             handles
                 .read(handles.open(), u64::MAX, 1, || source.render())
-                .unwrap(),
+                .unwrap()
+                .bytes()
+                .to_vec(),
             b""
         );
     }
@@ -240,7 +293,7 @@ mod tests {
         for _ in 0..10_000 {
             let handle = handles.open();
             handles
-                .read(handle, 0, 1, || Ok::<_, ()>(vec![b'x'; 4096]))
+                .read(handle, 0, 1, || Ok::<_, ()>(vec![b'x'; 4096].into()))
                 .unwrap();
         }
         assert!(handles.kept_bytes.load(Ordering::Relaxed) <= MOST_KEPT_BYTES + 4096 * SHARDS);

@@ -12,7 +12,6 @@ use nix::unistd::getpid;
 use super::tree::ProcFile;
 use crate::cgroup::{Controller, FdBudget, Layout};
 use crate::container::{Container, Containers, CpuView, Gone, Resolved, TICK_NSEC, Tasks};
-use crate::host::process::Namespace;
 use crate::host::{Host, boottime_nsec};
 use crate::parse::cpu_list::CpuSet;
 use crate::view;
@@ -38,7 +37,6 @@ pub struct Views {
     containers: Containers,
     options: Options,
     off: AtomicBool,
-    own_time_namespace: Option<u64>,
 }
 
 impl Views {
@@ -53,7 +51,6 @@ impl Views {
         let mountinfo = host.proc.read(getpid().as_raw(), "mountinfo")?;
         let layout = Layout::detect(&mountinfo, root, &Arc::new(FdBudget::new(kept_fds)))?;
         Ok(Self {
-            own_time_namespace: host.proc.namespace(getpid().as_raw(), Namespace::Time),
             containers: Containers::new(Arc::clone(&host), Arc::new(layout)),
             host,
             options,
@@ -83,7 +80,7 @@ impl Views {
     ///
     /// # Errors
     /// `ESRCH` or `EIO` when its container cannot be told.
-    pub fn render(&self, file: ProcFile, reader: i32) -> Result<Vec<u8>, Errno> {
+    pub fn render(&self, file: ProcFile, reader: i32) -> Result<Arc<[u8]>, Errno> {
         if self.off.load(Ordering::Relaxed) {
             return self.host_file(file);
         }
@@ -93,9 +90,13 @@ impl Views {
             {
                 return Ok(self.host_file(file));
             }
-            let mut out = Vec::with_capacity(4096);
-            self.render_for(file, resolved, reader, &mut out)
-                .map(|()| Ok(out))
+            let make = || self.render_for(file, resolved, reader);
+            match file {
+                // Each reader is one more thread, or one less.
+                ProcFile::Loadavg => make().map(Arc::from),
+                _ => resolved.recent.get(file as usize, make),
+            }
+            .map(Ok)
         })?
     }
 
@@ -134,9 +135,10 @@ impl Views {
         work(&resolved).map_err(|Gone| Errno::ESRCH)
     }
 
-    fn host_file(&self, file: ProcFile) -> Result<Vec<u8>, Errno> {
+    fn host_file(&self, file: ProcFile) -> Result<Arc<[u8]>, Errno> {
         self.host
             .proc_file(file.name())
+            .map(Arc::from)
             .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
     }
 
@@ -145,8 +147,9 @@ impl Views {
         file: ProcFile,
         resolved: &Resolved,
         reader: i32,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Gone> {
+    ) -> Result<Vec<u8>, Gone> {
+        let mut text = Vec::with_capacity(4096);
+        let out = &mut text;
         let container = &*resolved.container;
         match file {
             ProcFile::Cpuinfo => {
@@ -156,13 +159,14 @@ impl Views {
             ProcFile::Swaps => self.swaps(container, out)?,
             ProcFile::Diskstats => self.diskstats(resolved, reader, out)?,
             ProcFile::Loadavg => self.loadavg(resolved, reader, out)?,
-            ProcFile::Stat => self.stat(container, reader, out)?,
-            ProcFile::Uptime => self.uptime(resolved, reader, out)?,
+            ProcFile::Stat => self.stat(resolved, reader, out)?,
+            ProcFile::Uptime => self.uptime(resolved, out)?,
         }
-        Ok(())
+        Ok(text)
     }
 
-    fn stat(&self, container: &Container, reader: i32, out: &mut Vec<u8>) -> Result<(), Gone> {
+    fn stat(&self, resolved: &Resolved, reader: i32, out: &mut Vec<u8>) -> Result<(), Gone> {
+        let container = &*resolved.container;
         let activity = container.activity(&self.host, &self.shown(container)?)?;
         let tasks = container.tasks(&self.host, reader)?;
         let host = self.host.stat();
@@ -172,7 +176,7 @@ impl Views {
             interrupts: activity.interrupts,
             interrupt_columns: host.interrupt_columns,
             context_switches: activity.context_switches,
-            btime_sec: self.btime_sec(host.btime_sec.unwrap_or(0), reader),
+            btime_sec: btime_sec(host.btime_sec.unwrap_or(0), resolved.time_offset_nsec),
             processes: activity.forks,
             last_pid: self.last_pid(&tasks, reader),
             procs_running: tasks.running + 1,
@@ -183,11 +187,11 @@ impl Views {
         Ok(())
     }
 
-    fn uptime(&self, resolved: &Resolved, reader: i32, out: &mut Vec<u8>) -> Result<(), Gone> {
+    fn uptime(&self, resolved: &Resolved, out: &mut Vec<u8>) -> Result<(), Gone> {
         let container = &*resolved.container;
         let activity = container.activity(&self.host, &self.shown(container)?)?;
         let now_nsec = boottime_nsec();
-        let uptime_nsec = match self.time_offset_nsec(reader) {
+        let uptime_nsec = match resolved.time_offset_nsec {
             0 => now_nsec.saturating_sub(self.started_nsec(resolved)),
             offset => now_nsec.saturating_add_signed(offset),
         };
@@ -235,29 +239,14 @@ impl Views {
         }
     }
 
-    /// What the reader's time namespace adds to the time since boot; 0 without one.
-    fn time_offset_nsec(&self, reader: i32) -> i64 {
-        let proc = &self.host.proc;
-        if proc.namespace(reader, Namespace::Time) == self.own_time_namespace {
-            return 0;
-        }
-        proc.boottime_offset_nsec(reader)
-    }
-
-    /// The boot time that the kernel itself shows to the reader.
-    fn btime_sec(&self, host_sec: u64, reader: i32) -> u64 {
-        let offset_sec = self.time_offset_nsec(reader).div_euclid(1_000_000_000);
-        host_sec.saturating_add_signed(offset_sec.saturating_neg())
-    }
-
-    /// The newest pid that is to be seen from the reader's pid namespace.
+    /// The newest pid in the reader's pid namespace. A thread that is about to enter the
+    /// container, or in a namespace beside the reader's, has none there.
     fn last_pid(&self, tasks: &Tasks, reader: i32) -> u64 {
-        let pids =
-            [reader, tasks.newest].map(|thread| self.host.proc.innermost_pid(thread).unwrap_or(0));
-        pids.into_iter()
-            .max()
-            .and_then(|pid| u64::try_from(pid).ok())
-            .unwrap_or(0)
+        let own = self.host.proc.pids_by_namespace(reader);
+        let newest = self.host.proc.pids_by_namespace(tasks.newest);
+        let level = own.len().saturating_sub(1);
+        let newest = newest.get(level).or(own.last()).copied().unwrap_or(0);
+        u64::try_from(newest.max(own.last().copied().unwrap_or(0))).unwrap_or(0)
     }
 
     fn shown(&self, container: &Container) -> Result<CpuSet, Gone> {
@@ -306,4 +295,9 @@ fn accounted_by(file: ProcFile) -> Option<Controller> {
         ProcFile::Meminfo | ProcFile::Swaps => Some(Controller::Memory),
         ProcFile::Loadavg | ProcFile::Stat | ProcFile::Uptime => Some(Controller::Cpuacct),
     }
+}
+
+/// The boot time that the kernel itself shows in a time namespace.
+fn btime_sec(host_sec: u64, offset_nsec: i64) -> u64 {
+    host_sec.saturating_add_signed(offset_nsec.div_euclid(1_000_000_000).saturating_neg())
 }

@@ -113,14 +113,14 @@ impl Proc {
             .unwrap_or(0)
     }
 
-    /// The number of the thread in its own, innermost pid namespace.
+    /// The numbers of the thread in the pid namespaces that it is in, from the daemon's to
+    /// its own, innermost one; empty when the thread is gone.
     #[must_use]
-    pub fn innermost_pid(&self, tid: i32) -> Option<i32> {
-        let status = self.read(tid, "status").ok()?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("NSpid:"))?;
-        line.split_ascii_whitespace().next_back()?.parse().ok()
+    pub fn pids_by_namespace(&self, tid: i32) -> Vec<i32> {
+        let status = self.read(tid, "status").unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        let numbers = line.unwrap_or_default().split_ascii_whitespace();
+        numbers.filter_map(|number| number.parse().ok()).collect()
     }
 
     /// The content of a file of `/proc` itself.

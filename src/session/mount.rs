@@ -3,6 +3,9 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use nix::errno::Errno;
@@ -16,6 +19,9 @@ use crate::sys::fuse_device;
 pub const FS_TYPE: &str = "fuse.lxcfs";
 /// Source in mountinfo.
 const SOURCE: &str = "lxcfs";
+
+/// A file system that does not answer in this time is taken for stuck.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Mount options of LXCFS command lines that say what is done anyway, or that have no
 /// meaning here.
@@ -121,52 +127,84 @@ impl Drop for Mount {
     }
 }
 
-/// Checks the directory, with what a dead daemon left there taken away.
+/// Checks the directory, with what dead daemons left there taken away.
 fn prepare(mountpoint: &Path) -> anyhow::Result<PathBuf> {
     let shown = mountpoint.display();
-    let mut tries = 0;
-    while let Err(error) = std::fs::metadata(mountpoint) {
-        match error.raw_os_error() {
-            Some(libc::ENOTCONN | libc::ECONNABORTED) if tries < 16 => {
+    // Of a dead mount even the name may be out of reach, so the directory above is resolved.
+    let path = match (mountpoint.parent(), mountpoint.file_name()) {
+        (Some(parent), Some(name)) if !parent.as_os_str().is_empty() => {
+            parent.canonicalize().map(|path| path.join(name))
+        }
+        _ => mountpoint.canonicalize(),
+    };
+    let mut path = path.with_context(|| format!("cannot use {shown}"))?;
+    while let Some(mount) = mount_at(&path) {
+        match probe(&path) {
+            Health::Dead => {
                 log::info!("unmounting what a dead daemon left on {shown}");
-                umount2(mountpoint, MntFlags::MNT_DETACH)
+                umount2(&path, MntFlags::MNT_DETACH)
                     .with_context(|| format!("cannot unmount the dead mount on {shown}"))?;
-                tries += 1;
             }
-            Some(libc::ENOENT) => bail!("{shown} does not exist; create the directory first"),
-            _ => return Err(error).context(format!("cannot use {shown}")),
+            Health::Alive if mount.fs_type == FS_TYPE => {
+                bail!(
+                    "{shown} is served by another lxcfs already; stop that one first, or choose another directory"
+                )
+            }
+            Health::Alive => break,
+            Health::Silent => bail!("what is mounted on {shown} does not answer; unmount it first"),
         }
     }
-    let mountpoint = mountpoint
-        .canonicalize()
-        .with_context(|| format!("cannot resolve {shown}"))?;
-    if !mountpoint.is_dir() {
-        bail!("{shown} is not a directory");
+    match std::fs::metadata(&path) {
+        Ok(metadata) if metadata.is_dir() => {}
+        Ok(_) => bail!("{shown} is not a directory"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            bail!("{shown} does not exist; create the directory first")
+        }
+        Err(error) => return Err(error).context(format!("cannot use {shown}")),
     }
-    if is_mounted(&mountpoint) {
-        bail!(
-            "{shown} is served by another lxcfs already; stop that one first, or choose another directory"
-        );
+    if path.is_symlink() {
+        path = path
+            .canonicalize()
+            .with_context(|| format!("cannot use {shown}"))?;
+        return prepare(&path);
     }
-    Ok(mountpoint)
+    Ok(path)
 }
 
-/// Whether an LXCFS is mounted at this directory.
-fn is_mounted(mountpoint: &Path) -> bool {
-    mounts()
-        .iter()
-        .rev()
-        .find(|mount| mount.mount_point == mountpoint)
-        .is_some_and(|mount| mount.fs_type == FS_TYPE)
+/// How a mounted file system is.
+enum Health {
+    Alive,
+    Dead,
+    Silent,
 }
 
-/// The mounts that this process sees.
-fn mounts() -> Vec<MountInfo> {
+/// Asks the file system for its root directory, from a thread of its own: a server that
+/// is stopped would never answer.
+fn probe(path: &Path) -> Health {
+    let (sender, answer) = mpsc::channel();
+    let path = path.to_owned();
+    let asker = thread::Builder::new()
+        .name("probe".to_owned())
+        .spawn(move || {
+            let error = std::fs::read_dir(path).err();
+            // Nobody listens any more if it took too long.
+            let _ = sender.send(error.and_then(|error| error.raw_os_error()));
+        });
+    match asker.map(|_| answer.recv_timeout(PROBE_TIMEOUT)) {
+        Ok(Ok(Some(libc::ENOTCONN | libc::ECONNABORTED))) => Health::Dead,
+        Ok(Ok(_)) => Health::Alive,
+        Ok(Err(_)) | Err(_) => Health::Silent,
+    }
+}
+
+/// The topmost mount at this directory.
+fn mount_at(directory: &Path) -> Option<MountInfo> {
     let text = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-    String::from_utf8_lossy(&text)
-        .lines()
+    let text = String::from_utf8_lossy(&text);
+    text.lines()
+        .rev()
         .filter_map(|line| MountInfo::from_line(line).ok())
-        .collect()
+        .find(|mount| mount.mount_point == directory && mount.mount_point != Path::new("/"))
 }
 
 /// The part of the `-o` options that the kernel is given, with a comma in front.

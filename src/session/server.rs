@@ -4,23 +4,29 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::thread::{self, JoinHandle};
 
-use fuser::{Config, Filesystem, Session, SessionACL};
+use fuser::{Config, Filesystem, Notifier, Session, SessionACL};
 
 use super::handshake;
 use crate::sys::file;
 
 /// Serves `filesystem` on fds of one connection that is set up already, with a thread
-/// for each fd. The threads end when the file system is unmounted everywhere.
+/// for each fd. The threads end when the file system is unmounted everywhere. `connect`
+/// is given the means to notify the kernel.
 ///
 /// # Errors
 /// When a session or a thread cannot be made.
-pub fn serve<FS>(filesystem: &FS, fds: Vec<OwnedFd>) -> io::Result<Vec<JoinHandle<()>>>
+pub fn serve<FS>(
+    filesystem: &FS,
+    fds: Vec<OwnedFd>,
+    connect: impl Fn(Notifier),
+) -> io::Result<Vec<JoinHandle<()>>>
 where
     FS: Filesystem + Clone,
 {
     fds.into_iter()
         .map(|fd| {
             let session = resume(filesystem.clone(), &fd)?;
+            connect(session.notifier());
             thread::Builder::new()
                 .name("session".to_owned())
                 .spawn(move || {

@@ -76,16 +76,64 @@ pub fn depends_on_reader(path: &str) -> bool {
     }
 }
 
-/// The content of the file `path` without the CPUs that are not shown.
+/// Whether the file `path` counts what has been going on on the host: idle states
+/// entered, frequencies taken, throttling.
+#[must_use]
+pub fn counts_activity(path: &str) -> bool {
+    let parts: Vec<&str> = path.split('/').collect();
+    match parts.as_slice() {
+        [_, "cpuidle", _, name] | [_, "cpuidle", _, "s2idle", name] => {
+            ["above", "below", "rejected", "time", "usage"].contains(name)
+        }
+        [_, "thermal_throttle", _] | ["cpufreq", _, "stats", _] | [_, "cpufreq", "stats", _] => {
+            true
+        }
+        _ => false,
+    }
+}
+
+/// The content of the file `path` without the CPUs that are not shown, and without
+/// the host's activity: its counters are zero.
 ///
-/// Files that do not list CPUs are facts about the machine and stay as they
+/// Other files that do not list CPUs are facts about the machine and stay as they
 /// are, and so does what is no list at all: some kernels write `(null)` for an
 /// empty `nohz_full`.
 #[must_use]
 pub fn narrow<'a>(path: &str, content: &'a [u8], shown: &CpuSet) -> Cow<'a, [u8]> {
+    if counts_activity(path) {
+        return Cow::Owned(without_counts(path, &String::from_utf8_lossy(content)).into_bytes());
+    }
     notation(path)
         .and_then(|notation| narrow_cpus(notation, content, shown))
         .map_or(Cow::Borrowed(content), |text| Cow::Owned(text.into_bytes()))
+}
+
+/// The text with all counters zero; the frequencies that label some of them stay.
+fn without_counts(path: &str, text: &str) -> String {
+    let mut zeroed = String::with_capacity(text.len());
+    for line in text.lines() {
+        let label_end = match path.rsplit('/').next() {
+            Some("time_in_state") => line.find(' ').unwrap_or(0),
+            Some("trans_table") => match line.split_once(':') {
+                Some((label, _)) if label.trim().parse::<u64>().is_ok() => label.len(),
+                _ => line.len(),
+            },
+            _ => 0,
+        };
+        let (label, counts) = line.split_at(label_end);
+        zeroed.push_str(label);
+        let mut after_digit = false;
+        for c in counts.chars() {
+            match (c.is_ascii_digit(), after_digit) {
+                (true, true) => {}
+                (true, false) => zeroed.push('0'),
+                (false, _) => zeroed.push(c),
+            }
+            after_digit = c.is_ascii_digit();
+        }
+        zeroed.push('\n');
+    }
+    zeroed
 }
 
 /// The narrowed text; none if there is nothing to hide.
@@ -314,5 +362,31 @@ mod tests {
         assert_eq!(seen("online", "0,1,2\n", "0-7"), "0,1,2\n");
         let text = narrow("online", b"0-3\n", &set("0-3"));
         assert!(matches!(text, Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn the_hosts_activity_does_not_show() {
+        let all = CpuSet::from_iter(0..4);
+        let shown = |path, text: &str| {
+            String::from_utf8(narrow(path, text.as_bytes(), &all).into_owned()).unwrap()
+        };
+        assert_eq!(shown("cpu0/cpuidle/state1/usage", "12345\n"), "0\n");
+        assert_eq!(shown("cpu0/cpuidle/state1/latency", "12\n"), "12\n");
+        assert_eq!(
+            shown("cpu0/thermal_throttle/core_throttle_count", "7\n"),
+            "0\n"
+        );
+        assert_eq!(
+            shown(
+                "cpufreq/policy0/stats/time_in_state",
+                "800000 12\n900000 3\n"
+            ),
+            "800000 0\n900000 0\n"
+        );
+        let table = "   From  :    To\n         :    800000\n   800000:        17\n";
+        assert_eq!(
+            shown("cpufreq/policy0/stats/trans_table", table),
+            "   From  :    To\n         :    800000\n   800000:        0\n"
+        );
     }
 }

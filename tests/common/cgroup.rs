@@ -298,6 +298,18 @@ impl Cgroup {
         Duration::from_micros(usage.parse().expect("microseconds"))
     }
 
+    /// Time for which the quota kept runnable threads from running.
+    pub fn throttled_time(&self) -> Duration {
+        let stat = self.text("cpu", "cpu.stat", "cpu.stat");
+        let of = |key| {
+            stat.lines()
+                .find_map(|line| line.strip_prefix(key)?.trim().parse().ok())
+        };
+        let v2 = of("throttled_usec").map(Duration::from_micros);
+        v2.or(of("throttled_time").map(Duration::from_nanos))
+            .unwrap_or_default()
+    }
+
     /// Has the kernel count what is written to the disk under a path: a v1 cgroup counts only once it has a rule.
     pub fn count_writes_to(&self, path: &Path) {
         use std::os::unix::fs::MetadataExt as _;

@@ -98,7 +98,7 @@ impl Docker {
         };
         let dir_text = dir.display();
         docker.at_end(&format!(
-            "kill {pid}; while kill -0 {pid}; do sleep 0.1; done\n\
+            "kill {pid}; while readlink /proc/{pid}/exe; do sleep 0.1; done\n\
              grep -o ' {dir_text}/[^ ]* ' /proc/self/mounts | while read -r m; do umount -l \"$m\"; done\n\
              rm -rf '{dir_text}'\n",
             pid = daemon.id()

@@ -64,7 +64,7 @@ impl Figures {
 pub fn hammer(path: &Path, readers: usize, time: Duration) -> Figures {
     let start = Instant::now();
     let one = || {
-        let mut buffer = vec![0; 65536];
+        let mut buffer = vec![0; 8192];
         let (mut latencies, mut errors) = (Vec::new(), 0_u64);
         while start.elapsed() < time {
             let before = Instant::now();

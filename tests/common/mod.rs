@@ -3,7 +3,7 @@
 //!
 //! The tests run unchanged on a cgroup v1, hybrid or v2 machine, with or without systemd. What a machine cannot do is
 //! skipped with one line `SKIPPED <test>: <reason>` on the standard error stream.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports, unused_macros)]
 
 use std::fs;
 use std::io::{Read as _, Seek as _, Write as _};

@@ -68,6 +68,7 @@ fn six_files_in_busybox_show_50_mb_one_cpu_and_the_containers_age() {
     let only = BTreeSet::from([cpu]);
     assert_eq!(cpuinfo_ids(&cat("cpuinfo")), only);
     let text = cat("stat");
+    let most = before.elapsed().as_secs_f64();
     assert_eq!(
         text.lines().filter(|line| line.starts_with("cpu")).count(),
         2,
@@ -138,7 +139,8 @@ fn the_tools_of_procps_sysstat_and_busybox_show_the_container() {
 
     let vmstat = tool("vmstat");
     let row = numbers(vmstat.lines().nth(2).expect("a row of numbers"));
-    assert_eq!(row.len(), 17, "{vmstat}");
+    // procps 4.0.4 has a column more, for guests.
+    assert!([17, 18].contains(&row.len()), "{vmstat}");
     assert!(
         row[3] <= 51_200.0 && row[12..].iter().sum::<f64>() <= 101.0,
         "{vmstat}"

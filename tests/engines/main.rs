@@ -23,5 +23,6 @@ mod memory_pressure;
 mod pid_reuse;
 mod podman;
 mod reader;
+mod snapshot;
 mod systemd;
 mod update;

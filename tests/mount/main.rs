@@ -11,10 +11,12 @@
     clippy::unwrap_used
 )]
 
+mod calls;
 #[path = "../common/mod.rs"]
 mod common;
 mod cpu_tree;
 mod lifecycle;
+mod listing;
 mod requests;
 mod semantics;
 mod signals;
