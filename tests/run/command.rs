@@ -1,0 +1,123 @@
+//! What the command and its caller get of each other: signals, exit codes, messages.
+
+use std::fs;
+use std::io::{BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+
+use crate::common::daemon::binary;
+use crate::common::{self, has, skip};
+use crate::runner::{Run, await_line, needs_root, run, sh};
+
+#[test]
+fn exit_codes_are_passed_on() {
+    needs_root!();
+    for (script, code) in [
+        ("exit 0", 0),
+        ("exit 7", 7),
+        ("exit 255", 255),
+        ("kill -KILL $$", 137),
+        ("kill -TERM $$", 143),
+        ("kill -40 $$", 168),
+    ] {
+        assert_eq!(sh(&[], script).code, Some(code), "{script}");
+    }
+}
+
+#[test]
+fn what_cannot_be_run_is_told_in_one_sentence() {
+    needs_root!();
+    let cases: [(&[&str], &str, i32, &str); 9] = [
+        (&[], "no-such-command", 127, "no-such-command"),
+        (&[], "/etc/passwd", 126, "/etc/passwd"),
+        (&["--cpuset", "16000"], "true", 1, "CPU 16000"),
+        (&["--rootfs", "/no/where"], "true", 1, "/no/where"),
+        (&["--rootfs", "/etc/passwd"], "true", 1, "not a directory"),
+        (&["-m", "0"], "true", 2, "--memory"),
+        (&["-m", "abc"], "true", 2, "--memory"),
+        (&["--cpus", "nan"], "true", 2, "--cpus"),
+        (&["--cpus", "-1"], "true", 2, "--cpus"),
+    ];
+    for (options, command, code, words) in cases {
+        let ran = run(options, &[command]);
+        let sentence = ran.err;
+        assert_eq!(ran.code, Some(code), "{sentence}");
+        assert!(sentence.starts_with("lxcfs: "), "{sentence}");
+        assert!(sentence.contains(words), "{sentence}");
+        assert_eq!(sentence.lines().count(), 1, "{sentence}");
+    }
+}
+
+#[test]
+fn views_of_something_else_are_refused() {
+    needs_root!();
+    let ran = run(&["--views", "/etc"], &["true"]);
+    assert_eq!(ran.code, Some(1));
+    assert_eq!(ran.err, "lxcfs: no lxcfs answers at --views /etc\n");
+}
+
+#[test]
+fn without_root_it_says_so() {
+    needs_root!();
+    // Where the binary was built may be out of reach for others.
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = directory.path().join("lxcfs");
+    fs::copy(binary(), &copy).unwrap();
+    let ran = common::run(Command::new(copy).args(["run", "true"]).uid(65534));
+    assert_eq!(ran.code, Some(1));
+    assert_eq!(ran.err, "lxcfs: run needs root; start it with sudo\n");
+}
+
+#[test]
+fn signals_reach_the_command() {
+    needs_root!();
+    for signal in [
+        Signal::SIGHUP,
+        Signal::SIGINT,
+        Signal::SIGQUIT,
+        Signal::SIGTERM,
+        Signal::SIGUSR1,
+    ] {
+        let name = signal.as_str().trim_start_matches("SIG");
+        let script = format!("trap 'exit 42' {name}; echo ready; while :; do sleep 0.02; done");
+        let mut run = Run::ready(&script);
+        kill(run.front, signal).unwrap();
+        assert_eq!(run.exit_code(), Some(42), "{signal}");
+    }
+}
+
+#[test]
+fn ctrl_c_reaches_the_command_once() {
+    needs_root!();
+    if !has("script") {
+        skip!("needs script(1)");
+    }
+    let script = "trap \"echo caught\" INT; echo ready; sleep 5; sleep 0.5; exit 5";
+    let command = format!("exec {} run -- sh -c '{script}'", binary().display());
+    let mut terminal = Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(terminal.stdout.take().unwrap());
+    await_line(&mut output, "ready");
+    let mut keyboard = terminal.stdin.take().unwrap();
+    keyboard.write_all(b"\x03").unwrap();
+    let mut text = String::new();
+    output.read_to_string(&mut text).unwrap();
+    assert_eq!(terminal.wait().unwrap().code(), Some(5), "{text}");
+    assert_eq!(text.matches("caught").count(), 1, "{text}");
+}
+
+#[test]
+fn orphans_are_reaped() {
+    needs_root!();
+    let script = "(sleep 0.1 & sleep 0.1 &); sleep 0.5; \
+                  cat /proc/[0-9]*/stat | grep -c ') Z '; true";
+    assert_eq!(sh(&[], script).ok().trim(), "0");
+}

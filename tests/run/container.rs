@@ -1,0 +1,150 @@
+//! What the command sees: namespaces, limits, views, root.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::common::daemon::{Daemon, binary};
+use crate::common::{patience, skip};
+use crate::runner::{needs_root, run, sh};
+
+#[test]
+fn container_is_a_machine_of_its_own() {
+    needs_root!();
+    let script = "cut -d: -f3 /proc/self/cgroup | sort -u; hostname; cat /proc/1/comm; \
+                  ls -d /proc/[0-9]* | wc -l";
+    let text = sh(&[], script).ok();
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines[..3], ["/", "lxcfs-run", "lxcfs"], "{text}");
+    assert!(lines[3].parse::<u32>().unwrap() < 10, "{text}");
+
+    for namespace in ["pid", "mnt", "cgroup", "uts", "ipc"] {
+        let link = format!("/proc/self/ns/{namespace}");
+        let own = run(&[], &["readlink", &link]).ok();
+        assert_ne!(own.trim(), fs::read_link(&link).unwrap().to_str().unwrap());
+    }
+}
+
+#[test]
+fn views_lie_over_proc_and_sys() {
+    needs_root!();
+    let text = run(&["-m", "50m"], &["cat", "/proc/meminfo"]).ok();
+    assert!(text.starts_with("MemTotal:          51200 kB\n"), "{text}");
+    let mounts = run(&[], &["cat", "/proc/self/mounts"]).ok();
+    for path in ["/proc/meminfo", "/proc/stat", "/sys/devices/system/cpu"] {
+        let line = format!("lxcfs {path} fuse.lxcfs ");
+        assert!(mounts.contains(&line), "{path}: {mounts}");
+    }
+}
+
+#[test]
+fn views_of_a_daemon_are_taken() {
+    needs_root!();
+    let daemon = Daemon::start(&[]);
+    let point = daemon.point().to_str().unwrap();
+    let script = format!("stat -c %d /proc/meminfo {point}/proc/meminfo");
+    let wanted = Command::new(binary())
+        .args(["run", "--views", point, "sh", "-c", &script])
+        .output();
+    let text = String::from_utf8(wanted.unwrap().stdout).unwrap();
+    let devices: Vec<_> = text.lines().collect();
+    assert_eq!(devices.len(), 2, "{text}");
+    assert_eq!(devices[0], devices[1]);
+}
+
+#[test]
+fn uptime_of_the_kernel_starts_at_zero() {
+    needs_root!();
+    if !Path::new("/proc/self/ns/time_for_children").exists() {
+        skip!("the kernel has no time namespaces");
+    }
+    let text = sh(&[], "umount /proc/uptime && cat /proc/uptime").ok();
+    let seconds: f64 = text.split(' ').next().unwrap().parse().unwrap();
+    let most = patience(2).as_secs_f64();
+    assert!((0.0..most).contains(&seconds), "{text}");
+}
+
+#[test]
+fn memory_limit_is_enforced() {
+    needs_root!();
+    // A line without an end has to be held in memory as a whole.
+    let script = "head -c 60000000 /dev/zero | tail -n 1 | wc -c";
+    let text = sh(&["-m", "200m"], script).ok();
+    assert_eq!(text.trim(), "60000000");
+    let text = sh(&["-m", "20m", "--swap", "0"], script).ok();
+    assert_ne!(text.trim(), "60000000");
+}
+
+#[test]
+fn cpu_limit_is_enforced() {
+    needs_root!();
+    let script = "timeout 2 sh -c 'while :; do :; done'; times; \
+                  cat /sys/fs/cgroup/cpu*/cpu.stat /sys/fs/cgroup/cpu.stat 2>/dev/null; true";
+    let text = sh(&["--cpus", "0.2"], script).ok();
+    // The second line is of the children: user and system time as `0m0.4s`.
+    let children = text.lines().nth(1).unwrap();
+    let user = children.split(['m', 's']).nth(1).unwrap();
+    let seconds: f64 = user.parse().unwrap();
+    // 0.4 s are allowed, and one more period at either end.
+    assert!((0.02..0.7).contains(&seconds), "{text}");
+    let throttled = text
+        .lines()
+        .find_map(|line| line.strip_prefix("nr_throttled "));
+    assert!(throttled.unwrap().parse::<u64>().unwrap() > 0, "{text}");
+}
+
+#[test]
+fn cpuset_is_applied() {
+    needs_root!();
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    if !status.contains("Cpus_allowed_list:\t0-") {
+        skip!("needs CPUs 0 and 1");
+    }
+    let text = run(&["--cpuset", "1"], &["cat", "/proc/self/status"]).ok();
+    assert!(text.contains("\nCpus_allowed_list:\t1\n"), "{text}");
+}
+
+#[test]
+fn runs_nest() {
+    needs_root!();
+    if !Path::new("/sys/fs/cgroup/memory").is_dir() {
+        // A v2 cgroup with processes in it cannot give its children controllers.
+        skip!("needs cgroup v1");
+    }
+    let binary = binary();
+    let lxcfs = binary.to_str().unwrap();
+    let inner = [lxcfs, "run", "-m", "50m", "head", "-n1", "/proc/meminfo"];
+    let text = run(&["-m", "100m"], &inner).ok();
+    assert_eq!(text, "MemTotal:          51200 kB\n");
+}
+
+#[test]
+fn rootfs_becomes_the_root_and_is_let_go() {
+    needs_root!();
+    let rootfs = tempfile::tempdir().unwrap();
+    let bin = rootfs.path().join("bin");
+    fs::create_dir(&bin).unwrap();
+    let works = fs::copy("/bin/busybox", bin.join("busybox")).is_ok()
+        && Command::new("chroot")
+            .arg(rootfs.path())
+            .args(["/bin/busybox", "true"])
+            .status()
+            .is_ok_and(|status| status.success());
+    if !works {
+        skip!("needs busybox-static");
+    }
+    let path = rootfs.path().to_str().unwrap();
+    let script = "set -e; b=/bin/busybox; $b head -n1 /proc/meminfo; $b ls /; \
+                  echo x > /dev/null; $b ls /dev/pts/ptmx; \
+                  $b ls -d /sys/devices/system/cpu; $b pwd";
+    let shell = ["/bin/busybox", "sh", "-c", script];
+    let text = run(&["-m", "50m", "--rootfs", path], &shell).ok();
+    let expected = "MemTotal:          51200 kB\nbin\ndev\nproc\nsys\n/dev/pts/ptmx\n\
+                    /sys/devices/system/cpu\n/\n";
+    assert_eq!(text, expected);
+
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!mounts.contains(path), "{mounts}");
+    let ran = run(&["--rootfs", path], &["no-such-command"]);
+    assert_eq!(ran.code, Some(127));
+}
