@@ -51,6 +51,12 @@ pub enum Command {
     Run(RunArgs),
     /// Print what a process would read
     Show(ShowArgs),
+    /// Tell by the exit code whether a file can be read; the daemon asks about its own
+    #[command(hide = true)]
+    Answers {
+        /// A mounted file
+        file: PathBuf,
+    },
 }
 
 /// Arguments of the daemon.

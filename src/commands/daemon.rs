@@ -3,7 +3,7 @@
 use std::io::{Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -62,8 +62,7 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
     let filesystem = LxcFs::new(Arc::clone(&views), sys);
     let threads = server::serve(&filesystem, fds, |notifier| filesystem.connect(notifier))
         .context("cannot start serving")?;
-    std::fs::read(mount.mountpoint().join("proc/uptime"))
-        .context("the mounted files do not answer")?;
+    check_that_it_answers(mount.mountpoint())?;
 
     let unmounted = Arc::new(AtomicBool::new(false));
     watch(threads, Arc::clone(&unmounted))?;
@@ -95,6 +94,25 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
             }
         }
     }
+}
+
+/// Reads one of the files, in a process of its own: if this one were killed while it waits
+/// for itself, the wait would keep its fds open, and the connection alive, for ever.
+fn check_that_it_answers(mountpoint: &Path) -> anyhow::Result<()> {
+    let outcome = Command::new("/proc/self/exe")
+        .arg("answers")
+        .arg(mountpoint.join("proc/uptime"))
+        .env_remove("NOTIFY_SOCKET")
+        .output()
+        .context("cannot start the check of the mounted files")?;
+    if !outcome.status.success() {
+        let error = String::from_utf8_lossy(&outcome.stderr);
+        bail!(
+            "the mounted files do not answer: {}",
+            error.trim().trim_start_matches("lxcfs: ")
+        );
+    }
+    Ok(())
 }
 
 fn report_compatible_options(args: &DaemonArgs) {
