@@ -60,8 +60,13 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
         .fds(thread_count())
         .context("cannot open further fds of the FUSE connection")?;
     let filesystem = LxcFs::new(Arc::clone(&views), sys);
-    let threads = server::serve(&filesystem, fds, |notifier| filesystem.connect(notifier))
-        .context("cannot start serving")?;
+    let connection = mount
+        .fd()
+        .context("cannot open further fds of the FUSE connection")?;
+    let (threads, notifier) = server::serve(&filesystem, fds).context("cannot start serving")?;
+    if let Some(notifier) = notifier {
+        filesystem.connect(notifier, connection);
+    }
     check_that_it_answers(mount.mountpoint())?;
 
     let unmounted = Arc::new(AtomicBool::new(false));

@@ -5,6 +5,7 @@ mod boundary;
 mod counter;
 pub mod cpu_time;
 mod fallback;
+mod familiar;
 pub mod load;
 mod namespaces;
 mod recent;

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::unistd::getpid;
 use parking_lot::{Mutex, RwLock};
 
+use super::familiar::Familiar;
 use super::namespaces::{CgroupNamespace, PidNamespace, Registry};
 use super::recent::Recent;
 use super::{Container, TICK_NSEC, boundary};
@@ -93,6 +94,7 @@ pub struct Containers {
     own_time_namespace: u64,
     pid_namespaces: Registry<PidNamespace>,
     cgroup_namespaces: Registry<CgroupNamespace>,
+    familiar: Familiar,
     places: RwLock<HashMap<Place, Arc<Resolved>>>,
     by_identity: Mutex<HashMap<Identity, Arc<Container>>>,
 }
@@ -114,6 +116,7 @@ impl Containers {
             layout,
             pid_namespaces: Registry::new(),
             cgroup_namespaces: Registry::new(),
+            familiar: Familiar::new(),
             places: RwLock::default(),
             by_identity: Mutex::default(),
         }
@@ -129,6 +132,15 @@ impl Containers {
             log::debug!("a reader is not visible in the daemon's pid namespace");
             return Err(Errno::ESRCH);
         }
+        if let Some(resolved) = self.familiar.get(tid) {
+            return Ok(resolved);
+        }
+        let resolved = self.identify(tid)?;
+        self.familiar.remember(tid, &resolved);
+        Ok(resolved)
+    }
+
+    fn identify(&self, tid: i32) -> Result<Arc<Resolved>, Errno> {
         let proc = &self.host.proc;
         let memberships = proc.read(tid, "cgroup").map_err(|_| Errno::ESRCH)?;
         // A namespace that cannot be seen is taken for the daemon's own: the reader's
@@ -317,6 +329,7 @@ impl Containers {
     /// Forgets where readers stand, so that the next request looks everything up anew.
     /// For a container whose cgroup turned out to have been removed.
     pub fn forget(&self, container: &Container) {
+        self.familiar.clear();
         self.places
             .write()
             .retain(|_, resolved| !std::ptr::eq(Arc::as_ptr(&resolved.container), container));
@@ -335,6 +348,7 @@ impl Containers {
     /// containers whose cgroup has been removed.
     pub fn clean_up(&self) {
         let now = boottime_nsec();
+        self.familiar.clear();
         self.places.write().retain(|_, resolved| {
             now.saturating_sub(resolved.last_used_nsec.load(Ordering::Relaxed)) < KEEP_UNUSED_NSEC
         });

@@ -1,6 +1,7 @@
 //! The adapter between the `fuser` crate and the views.
 
 use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,6 +15,7 @@ use nix::errno::Errno;
 use nix::sys::stat::{FileStat, SFlag};
 
 use super::handles::{Handles, Part};
+use super::linger::Linger;
 use super::sendfile::NotedSizes;
 use super::sysfs::SysTree;
 use super::tree::{self, CPU, Entry};
@@ -38,6 +40,7 @@ struct Shared {
     sys: SysTree,
     handles: Handles,
     sizes: NotedSizes,
+    linger: Linger,
     mounted: SystemTime,
 }
 
@@ -53,13 +56,15 @@ impl LxcFs {
             sys,
             handles,
             sizes: NotedSizes::new(boottime_nsec() / 1000),
+            linger: Linger::default(),
             mounted: SystemTime::now(),
         }))
     }
 
-    /// Lets the file system send notifications to the kernel.
-    pub fn connect(&self, notifier: Notifier) {
+    /// Lets the file system send notifications to the kernel and wait for requests.
+    pub fn connect(&self, notifier: Notifier, connection: OwnedFd) {
         self.0.sizes.connect(notifier);
+        self.0.linger.connect(connection);
     }
 }
 
@@ -303,8 +308,9 @@ impl Filesystem for LxcFs {
                 FileHandle(handle),
                 FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH,
             ),
-            Err(errno) => reply.error(errno),
+            Err(errno) => return reply.error(errno),
         }
+        self.0.linger.after_open();
     }
 
     fn read(
@@ -327,7 +333,10 @@ impl Filesystem for LxcFs {
             self.0
                 .read(inode.0, handle.0, offset, size, reader(request))
         }) {
-            Ok(part) => reply.data(part.bytes()),
+            Ok(part) => {
+                reply.data(part.bytes());
+                self.0.linger.after_read(part.bytes().is_empty());
+            }
             Err(errno) => reply.error(errno),
         }
     }
@@ -344,6 +353,7 @@ impl Filesystem for LxcFs {
     ) {
         self.0.handles.close(handle.0);
         reply.ok();
+        self.0.linger.after_end();
     }
 
     fn readdir(

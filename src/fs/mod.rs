@@ -2,6 +2,7 @@
 
 mod filesystem;
 mod handles;
+mod linger;
 mod sendfile;
 mod sysfs;
 pub mod tree;

@@ -104,6 +104,14 @@ impl Mount {
         &self.mountpoint
     }
 
+    /// Another fd of the connection.
+    ///
+    /// # Errors
+    /// What dup(2) says.
+    pub fn fd(&self) -> io::Result<OwnedFd> {
+        self.connection.try_clone()
+    }
+
     /// The connection's first fd and as many clones as make `count` of them.
     ///
     /// # Errors

@@ -10,32 +10,32 @@ use super::handshake;
 use crate::sys::file;
 
 /// Serves `filesystem` on fds of one connection that is set up already, with a thread
-/// for each fd. The threads end when the file system is unmounted everywhere. `connect`
-/// is given the means to notify the kernel.
+/// for each fd. The threads end when the file system is unmounted everywhere. Returns
+/// them with the means to notify the kernel.
 ///
 /// # Errors
 /// When a session or a thread cannot be made.
 pub fn serve<FS>(
     filesystem: &FS,
     fds: Vec<OwnedFd>,
-    connect: impl Fn(Notifier),
-) -> io::Result<Vec<JoinHandle<()>>>
+) -> io::Result<(Vec<JoinHandle<()>>, Option<Notifier>)>
 where
     FS: Filesystem + Clone,
 {
-    fds.into_iter()
-        .map(|fd| {
-            let session = resume(filesystem.clone(), &fd)?;
-            connect(session.notifier());
-            thread::Builder::new()
-                .name("session".to_owned())
-                .spawn(move || {
-                    if let Err(error) = session.run() {
-                        log::error!("a serving thread ended: {error}");
-                    }
-                })
-        })
-        .collect()
+    let mut notifier = None;
+    let threads = fds.into_iter().map(|fd| {
+        let session = resume(filesystem.clone(), &fd)?;
+        notifier.get_or_insert_with(|| session.notifier());
+        thread::Builder::new()
+            .name("session".to_owned())
+            .spawn(move || {
+                if let Err(error) = session.run() {
+                    log::error!("a serving thread ended: {error}");
+                }
+            })
+    });
+    let threads = threads.collect::<io::Result<_>>()?;
+    Ok((threads, notifier))
 }
 
 /// A session on a connection whose INIT has been answered before.
