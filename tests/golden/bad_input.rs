@@ -55,18 +55,23 @@ impl Bad {
     }
 }
 
-/// Reads the cgroup of 4242 in a copy of `fixture` with each kind of badness in each file.
-/// `expected` gets the figures of the good cgroup and of its parent.
+/// Writes files below `sys/fs/cgroup`.
+fn write(tree: &Tree, files: &[(&str, &str)]) {
+    for (path, content) in files {
+        fs::write(tree.root.join("sys/fs/cgroup").join(path), content).unwrap();
+    }
+}
+
+/// Reads the cgroup of 4242 with each kind of badness in each file. `expected` gets the
+/// figures of the good cgroup and of its parent.
 fn check(
-    fixture: &str,
+    tree: &Tree,
     above: &str,
     files: &[(&str, &'static str)],
     expected: impl Fn(&'static str, Bad, Figures, Figures) -> Figures,
 ) {
-    let tree = Tree::copy_of(fixture);
     let good = Figures::read(&tree.cgroup_of(4242));
     let above = Figures::read(&tree.cgroup(above));
-    assert_ne!(good, above);
     for (directory, file) in files {
         let path = tree.root.join("sys/fs/cgroup").join(directory).join(file);
         let content = fs::read(&path).unwrap();
@@ -109,7 +114,18 @@ fn bad_files_of_cgroup_v2() {
         "cgroup.threads",
     ];
     let files = files.map(|file| (SCOPE, file));
-    check("debian13-v2", "0::/system.slice\n", &files, v2);
+    let tree = Tree::copy_of("debian13-v2");
+    write(
+        &tree,
+        &[
+            (&format!("{SCOPE}/hugetlb.2MB.max"), "8388608\n"),
+            (&format!("{SCOPE}/hugetlb.2MB.current"), "2097152\n"),
+            ("system.slice/hugetlb.2MB.max", "16777216\n"),
+            ("system.slice/hugetlb.2MB.current", "4194304\n"),
+            ("system.slice/memory.swap.current", "33554432\n"),
+        ],
+    );
+    check(&tree, "0::/system.slice\n", &files, v2);
 }
 
 fn v2(file: &'static str, bad: Bad, good: Figures, above: Figures) -> Figures {
@@ -122,7 +138,9 @@ fn v2(file: &'static str, bad: Bad, good: Figures, above: Figures) -> Figures {
         ("memory.swap.max", Bad::Missing | Bad::Max | Bad::Huge) => good.with_memory(|memory| {
             memory.swap.as_mut().unwrap().limit_bytes = Limit::Max;
         }),
-        ("hugetlb.2MB.max", Bad::Missing | Bad::Max | Bad::Huge) => good,
+        ("hugetlb.2MB.max", Bad::Missing | Bad::Max | Bad::Huge) => good.with_memory(|memory| {
+            memory.hugetlb[0].limit_bytes = parent.hugetlb[0].limit_bytes;
+        }),
         ("cpu.max", Bad::Missing) => Figures {
             cpu_limit_millis: Ok(Limit::Max),
             ..good
@@ -135,7 +153,9 @@ fn v2(file: &'static str, bad: Bad, good: Figures, above: Figures) -> Figures {
             memory.swap.as_mut().unwrap().usage_bytes = parent.swap.unwrap().usage_bytes;
         }),
         ("memory.stat", Bad::Missing) => good.with_memory(|memory| memory.stat = parent.stat),
-        ("hugetlb.2MB.current", Bad::Missing) => good,
+        ("hugetlb.2MB.current", Bad::Missing) => good.with_memory(|memory| {
+            memory.hugetlb[0].usage_bytes = parent.hugetlb[0].usage_bytes;
+        }),
         ("cpu.stat", Bad::Missing) => Figures {
             cpu_usage: above.cpu_usage,
             ..good
@@ -215,7 +235,34 @@ fn bad_files_of_cgroup_v1() {
         ),
     ];
     let above = "7:blkio:/docker\n4:memory:/docker\n3:cpuset:/docker\n2:cpuacct:/docker\n1:cpu:/docker\n0::/\n";
-    check("debian12-v1", above, &files, v1);
+    let tree = Tree::copy_of("debian12-v1");
+    // The parent of the only cgroup that did anything has the same figures.
+    write(
+        &tree,
+        &[
+            ("memory/docker/memory.usage_in_bytes", "20000768\n"),
+            ("memory/docker/memory.kmem.usage_in_bytes", "700416\n"),
+            (
+                "memory/docker/memory.stat",
+                "total_cache 40960\ntotal_swap 0\n",
+            ),
+            ("cpu/docker/cpu.stat", "throttled_time 5\n"),
+            (
+                "cpuacct/docker/cpuacct.usage_percpu",
+                "5000000000 7000000000 \n",
+            ),
+            ("cpuacct/docker/cpuacct.stat", "user 50\nsystem 30\n"),
+            (
+                "blkio/docker/blkio.throttle.io_serviced_recursive",
+                "254:0 Read 100\n254:0 Write 200\n",
+            ),
+            (
+                "blkio/docker/blkio.throttle.io_service_bytes_recursive",
+                "254:0 Read 409600\n254:0 Write 819200\n",
+            ),
+        ],
+    );
+    check(&tree, above, &files, v1);
 }
 
 fn v1(file: &'static str, bad: Bad, good: Figures, above: Figures) -> Figures {
@@ -276,18 +323,17 @@ fn v1(file: &'static str, bad: Bad, good: Figures, above: Figures) -> Figures {
             good.with_cpu(|cpu| (cpu.user_nsec, cpu.system_nsec) = (used_nsec, 0))
         }
         ("cpuacct.stat", Bad::Missing) => good.with_cpu(|cpu| {
-            let ticks = parent_cpu.system_nsec;
-            (cpu.user_nsec, cpu.system_nsec) = (used_nsec - ticks, ticks);
+            let system_nsec = parent_cpu.system_nsec;
+            (cpu.user_nsec, cpu.system_nsec) = (used_nsec - system_nsec, system_nsec);
         }),
         ("cpuset.effective_cpus", Bad::Missing | Bad::Empty) => Figures {
             cpuset: above.cpuset,
             ..good
         },
-        // The file without "_recursive" and the other file stand in.
         ("blkio.throttle.io_serviced_recursive", bad) if bad != Bad::Directory => Figures {
             io: good.io.map(|mut io| {
                 (io[0].reads, io[0].writes) = match bad {
-                    Bad::Missing => (69, 75),
+                    Bad::Missing => (100, 200),
                     _ => (0, 0),
                 };
                 io
@@ -297,7 +343,7 @@ fn v1(file: &'static str, bad: Bad, good: Figures, above: Figures) -> Figures {
         ("blkio.throttle.io_service_bytes_recursive", bad) if bad != Bad::Directory => Figures {
             io: good.io.map(|mut io| {
                 (io[0].read_bytes, io[0].written_bytes) = match bad {
-                    Bad::Missing => (4_247_552, 20_992_000),
+                    Bad::Missing => (409_600, 819_200),
                     _ => (0, 0),
                 };
                 io
@@ -325,6 +371,29 @@ fn v1(file: &'static str, bad: Bad, good: Figures, above: Figures) -> Figures {
             ..good
         },
     }
+}
+
+#[test]
+fn a_kernel_without_recursive_blkio_files_has_the_others() {
+    let tree = Tree::copy_of("debian12-v1");
+    for directory in ["", "docker/", "docker/c0ffee/"] {
+        for file in ["io_serviced", "io_service_bytes"] {
+            let name = format!("sys/fs/cgroup/blkio/{directory}blkio.throttle.{file}_recursive");
+            fs::remove_file(tree.root.join(name)).unwrap();
+        }
+    }
+    write(
+        &tree,
+        &[(
+            "blkio/docker/c0ffee/blkio.throttle.io_serviced",
+            "254:0 Read 7\n254:0 Write 8\n",
+        )],
+    );
+    let io = tree.cgroup_of(4242).io().unwrap();
+    assert_eq!(
+        (io[0].reads, io[0].writes, io[0].read_bytes),
+        (7, 8, 4_247_552)
+    );
 }
 
 #[test]
