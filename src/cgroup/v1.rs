@@ -98,12 +98,16 @@ pub(super) fn cpu_usage(node: &Node) -> Result<Option<CpuUsage>, Error> {
 }
 
 fn usage_percpu(text: &str) -> Result<Vec<u64>, ParseError> {
-    text.split_ascii_whitespace()
-        .map(|word| {
-            word.parse()
-                .map_err(|_| ParseError::new("cpuacct.usage_percpu", "number", word))
-        })
-        .collect()
+    let bad = |word| ParseError::new("cpuacct.usage_percpu", "number", word);
+    let words = text.split_ascii_whitespace();
+    let usage: Vec<u64> = words
+        .map(|word| word.parse().map_err(|_| bad(word)))
+        .collect::<Result<_, _>>()?;
+    if usage.is_empty() {
+        Err(bad(text))
+    } else {
+        Ok(usage)
+    }
 }
 
 /// Splits `total` in the ratio of `user` to `system` ticks. The system part is kept to
@@ -268,5 +272,6 @@ mod tests {
     fn refuses_garbage_in_usage_percpu() {
         assert_eq!(usage_percpu("1 2 3 \n"), Ok(vec![1, 2, 3]));
         assert!(usage_percpu("1 x").is_err());
+        assert!(usage_percpu("\n").is_err());
     }
 }

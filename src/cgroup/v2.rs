@@ -72,18 +72,15 @@ pub(super) fn cpu_usage(node: &Node) -> Result<Option<CpuUsage>, Error> {
     let Some(text) = nearest_text(node, "cpu.stat")? else {
         return Ok(None);
     };
-    let mut usage = CpuUsage::default();
-    for (key, usec) in keyed::flat(&text) {
-        let nsec = usec.saturating_mul(1000);
-        match key {
-            "user_usec" => usage.user_nsec = nsec,
-            "system_usec" => usage.system_nsec = nsec,
-            "nice_usec" => usage.nice_nsec = Some(nsec),
-            "throttled_usec" => usage.throttled_nsec = nsec,
-            _ => {}
-        }
-    }
-    Ok(Some(usage))
+    let nsec = |key| keyed::flat_value(&text, key).map(|usec| usec.saturating_mul(1000));
+    let must = |key| nsec(key).ok_or_else(|| ParseError::new("cpu.stat", key, &text));
+    Ok(Some(CpuUsage {
+        user_nsec: must("user_usec")?,
+        system_nsec: must("system_usec")?,
+        nice_nsec: nsec("nice_usec"),
+        throttled_nsec: nsec("throttled_usec").unwrap_or(0),
+        per_cpu_nsec: None,
+    }))
 }
 
 pub(super) fn cpu_limit_millis(node: &Node) -> Result<Limit, Error> {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use lxcfs::cgroup::Limit;
-use lxcfs::cgroup::account::{CpuUsage, Memory, MemoryStat};
+use lxcfs::cgroup::account::{Memory, MemoryStat};
 
 use crate::tree::{Fault, Figures, Tree};
 
@@ -171,10 +171,6 @@ fn v2(file: &'static str, bad: Bad, good: Figures, above: Figures) -> Figures {
         },
         // Lines that cannot be read are left out.
         ("memory.stat", bad) if bad != Bad::Directory => good.with_memory(no_stat),
-        ("cpu.stat", bad) if bad != Bad::Directory => Figures {
-            cpu_usage: Ok(CpuUsage::default()),
-            ..good
-        },
         ("io.stat", bad) if bad != Bad::Directory => Figures {
             io: Ok(Vec::new()),
             ..good
@@ -311,12 +307,6 @@ fn v1(file: &'static str, bad: Bad, good: Figures, above: Figures) -> Figures {
             cpu.system_nsec = 200_000_000;
             cpu.user_nsec = per_cpu_nsec.iter().sum::<u64>() - cpu.system_nsec;
             cpu.per_cpu_nsec = Some(per_cpu_nsec);
-        }),
-        ("cpuacct.usage_percpu", Bad::Empty) => good.with_cpu(|cpu| {
-            *cpu = CpuUsage {
-                per_cpu_nsec: Some(Vec::new()),
-                ..CpuUsage::default()
-            };
         }),
         // Use that cannot be told apart counts as user time.
         ("cpuacct.stat", bad) if !matches!(bad, Bad::Directory | Bad::Missing) => {
