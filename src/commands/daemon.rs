@@ -20,6 +20,7 @@ use crate::cli::DaemonArgs;
 use crate::container::load::PERIOD_NSEC;
 use crate::fs::{LxcFs, SysTree, Views};
 use crate::session::{mount::Mount, server};
+use crate::sys::process;
 
 /// Serving threads. More of them only help where a request can wait for something.
 const MOST_THREADS: usize = 4;
@@ -55,6 +56,10 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
     let sys = SysTree::open(Path::new("/sys/devices/system/cpu"))
         .context("cannot open /sys/devices/system/cpu")?;
 
+    // Readers that are not interrupted put several requests before a thread wakes up.
+    if let Err(errno) = process::interrupt_nobody() {
+        log::debug!("cannot change the scheduling policy: {errno}");
+    }
     let mount = Mount::new(mountpoint, &args.options)?;
     let fds = mount
         .fds(thread_count())

@@ -108,3 +108,15 @@ fn pidfd_open(pid: i32, flags: libc::c_uint) -> Result<OwnedFd, Errno> {
     // SAFETY: the kernel just made this fd for us; nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
+
+/// Makes this thread, and those it starts, one that does not interrupt others when it is
+/// woken (`SCHED_BATCH`, man: sched(7)).
+///
+/// # Errors
+/// What sched_setscheduler(2) says.
+pub fn interrupt_nobody() -> Result<(), Errno> {
+    let priority = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the call reads one struct, which lives until it returns.
+    Errno::result(unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const priority) })?;
+    Ok(())
+}
