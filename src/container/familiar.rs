@@ -1,20 +1,21 @@
 //! Readers that were identified a moment ago.
 //!
 //! A thread that reads again and again need not be looked at each time. That it is the
-//! same thread, and not another one under its number, is known from a pidfd.
+//! same thread, not another one under its number, and still in the same cgroups, is known
+//! from its `/proc/TID/cgroup`, which is kept open.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use parking_lot::Mutex;
 
 use super::resolve::Resolved;
 use crate::host::boottime_nsec;
-use crate::sys::process::pidfd_of_thread;
+use crate::host::process::Proc;
+use crate::sys::file::read_whole;
 
-/// How long an identity is trusted. A thread that moves to another container is shown its
-/// former one's figures for as long as this.
+/// How long the namespaces of a thread are taken for the same. One that enters others is
+/// shown the figures of its former container for as long as this.
 const TRUST_NSEC: u64 = 2_000_000;
 
 /// Threads that are remembered at the most.
@@ -31,7 +32,7 @@ struct Known {
     tid: i32,
     since_nsec: u64,
     /// None for a thread seen once: most read a file once and end.
-    pidfd: Option<Arc<OwnedFd>>,
+    memberships: Option<Arc<OwnedFd>>,
     resolved: Arc<Resolved>,
 }
 
@@ -44,32 +45,31 @@ impl Familiar {
 
     /// The container found for the thread a moment ago.
     pub(super) fn get(&self, tid: i32) -> Option<Arc<Resolved>> {
-        let (pidfd, resolved) = {
+        let (memberships, resolved) = {
             let slot = self.slot(tid)?.lock();
             let known = slot.as_ref().filter(|known| known.tid == tid)?;
             if boottime_nsec().saturating_sub(known.since_nsec) >= TRUST_NSEC {
                 return None;
             }
             (
-                Arc::clone(known.pidfd.as_ref()?),
+                Arc::clone(known.memberships.as_ref()?),
                 Arc::clone(&known.resolved),
             )
         };
-        is_running(&pidfd).then_some(resolved)
+        // The file of a thread that has ended cannot be read, whoever has its number now.
+        let text = read_whole(&*memberships).ok()?;
+        (text == resolved.memberships.as_bytes()).then_some(resolved)
     }
 
     /// Remembers the container of a thread, which must be waiting for its answer.
-    pub(super) fn remember(&self, tid: i32, resolved: &Arc<Resolved>) {
+    pub(super) fn remember(&self, tid: i32, resolved: &Arc<Resolved>, proc: &Proc) {
         let Some(slot) = self.slot(tid) else { return };
-        let seen_before = slot.lock().take().filter(|known| known.tid == tid);
-        let pidfd = seen_before.and_then(|known| match known.pidfd {
-            Some(pidfd) if is_running(&pidfd) => Some(pidfd),
-            _ => pidfd_of_thread(tid).ok().map(Arc::new),
-        });
+        let seen_before = slot.lock().take().is_some_and(|known| known.tid == tid);
+        let memberships = seen_before.then(|| proc.open_file(tid, "cgroup").ok().map(Arc::new));
         *slot.lock() = Some(Known {
             tid,
             since_nsec: boottime_nsec(),
-            pidfd,
+            memberships: memberships.flatten(),
             resolved: Arc::clone(resolved),
         });
     }
@@ -84,10 +84,4 @@ impl Familiar {
     fn slot(&self, tid: i32) -> Option<&Mutex<Option<Known>>> {
         self.slots.get(usize::try_from(tid).ok()? % SLOTS)
     }
-}
-
-/// Whether the thread has not ended.
-fn is_running(pidfd: &OwnedFd) -> bool {
-    let mut ended = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-    poll(&mut ended, PollTimeout::ZERO) == Ok(0)
 }

@@ -25,7 +25,7 @@ use self::apportion::{Apportioned, Disk, DiskTime};
 use self::cpu_time::{Cpu, CpuTime};
 use self::load::{Load, PERIOD_NSEC};
 use self::tasks::TaskCount;
-use crate::cgroup::account::{DeviceIo, Memory};
+use crate::cgroup::account::{CpuUsage, DeviceIo, Memory};
 use crate::cgroup::{Cgroup, Controller, Error, Limit};
 use crate::host::{Host, boottime_nsec};
 use crate::parse::cpu_list::CpuSet;
@@ -214,6 +214,9 @@ impl Container {
             state
                 .counters
                 .advance(used_nsec, busy_ticks.saturating_mul(TICK_NSEC), &counted);
+        } else if state.cpu.cpus().is_empty() {
+            // Without a last good value the CPUs are there all the same, and idle.
+            state.cpu.advance(now_nsec, shown, &CpuUsage::default());
         }
         let counters = &state.counters;
         Ok(Activity {

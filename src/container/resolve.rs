@@ -76,6 +76,7 @@ pub struct Resolved {
     pub time_offset_nsec: i64,
     /// What they have read a moment ago, by file.
     pub recent: Recent<RECENT_FILES>,
+    pub(super) memberships: String,
     looked_up_nsec: u64,
     last_used_nsec: AtomicU64,
     // Held so that the inode numbers of the place stay these namespaces' own.
@@ -136,7 +137,7 @@ impl Containers {
             return Ok(resolved);
         }
         let resolved = self.identify(tid)?;
-        self.familiar.remember(tid, &resolved);
+        self.familiar.remember(tid, &resolved, &self.host.proc);
         Ok(resolved)
     }
 
@@ -208,6 +209,7 @@ impl Containers {
                 .as_ref()
                 .map_or(0, |_| proc.boottime_offset_nsec(tid)),
             recent: Recent::new(),
+            memberships: place.memberships.clone(),
             looked_up_nsec: now_nsec,
             last_used_nsec: AtomicU64::new(now_nsec),
             _pid_namespace: pid_namespace,

@@ -55,7 +55,12 @@ impl Proc {
         })
     }
 
-    fn open_file(&self, pid: i32, file: &str) -> Result<OwnedFd, Errno> {
+    /// Opens `/proc/PID/FILE`. Once the process has ended the file cannot be read, also when
+    /// another one has got its number.
+    ///
+    /// # Errors
+    /// What open(2) says.
+    pub fn open_file(&self, pid: i32, file: &str) -> Result<OwnedFd, Errno> {
         openat(
             &self.dir,
             format!("{pid}/{file}").as_str(),

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, ExitStatus};
@@ -88,25 +87,6 @@ pub fn die_with_parent(command: &mut Command, signal: Signal) {
     unsafe {
         command.pre_exec(tie);
     }
-}
-
-/// A pidfd of a thread; before Linux 6.9 only of the first thread of a process.
-///
-/// # Errors
-/// `ESRCH` if there is no such thread, `EINVAL` if the kernel has no pidfd for it.
-pub fn pidfd_of_thread(tid: i32) -> Result<OwnedFd, Errno> {
-    match pidfd_open(tid, libc::PIDFD_THREAD) {
-        Err(Errno::EINVAL) => pidfd_open(tid, 0),
-        result => result,
-    }
-}
-
-fn pidfd_open(pid: i32, flags: libc::c_uint) -> Result<OwnedFd, Errno> {
-    // SAFETY: the call takes two numbers and returns a new fd or -1.
-    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, flags) })?;
-    let fd = RawFd::try_from(fd).map_err(|_| Errno::EBADF)?;
-    // SAFETY: the kernel just made this fd for us; nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Makes this thread, and those it starts, one that does not interrupt others when it is
