@@ -77,7 +77,7 @@ fn next_run_removes_what_is_left_when_all_were_killed() {
         marked(&killed.mark).is_empty().then_some(())
     });
     assert!(dead.is_some(), "{:?}", marked(&killed.mark));
-    assert!(!killed.cgroups().is_empty());
+    // Nobody is left who would remove the cgroups, but for this run or that of another test.
     run(&[], &["true"]).ok();
     killed.assert_nothing_left();
 }
