@@ -18,6 +18,9 @@ pub use crate::parse::limit::Limit;
 use self::account::{CpuUsage, DeviceIo, Memory};
 use crate::parse::cpu_list::CpuSet;
 
+/// Cgroups below a container in which threads are looked for.
+const MOST_CGROUPS: usize = 4096;
+
 /// The directories of one cgroup, one in each mounted hierarchy.
 #[derive(Debug)]
 pub struct Cgroup {
@@ -192,7 +195,8 @@ impl Cgroup {
         }
     }
 
-    /// Thread ids in this cgroup and all below it. The root cgroup has none of its own:
+    /// Thread ids in this cgroup and those below it, of which the first 4096 are visited.
+    /// The root cgroup has none of its own:
     /// its threads are the host's.
     ///
     /// # Errors
@@ -220,11 +224,22 @@ impl Cgroup {
             threads.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
         };
         add(node.read_list(file)?);
-        let mut open = node.open_children();
-        while let Some(node) = open.pop() {
+        // Only the one at hand is open: a container may make as many as it likes.
+        let below = |node: &Arc<Node>| -> Vec<_> {
+            let names = node.children().into_iter();
+            names.map(|name| (Arc::clone(node), name)).collect()
+        };
+        let mut pending = below(node);
+        for _ in 0..MOST_CGROUPS {
+            let Some((parent, name)) = pending.pop() else {
+                break;
+            };
             // A child that vanishes meanwhile has no threads.
+            let Ok(node) = parent.open_child(&name) else {
+                continue;
+            };
             add(node.read_list(file).ok().flatten());
-            open.extend(node.open_children());
+            pending.extend(below(&node));
         }
         Ok(threads)
     }

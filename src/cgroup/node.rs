@@ -145,9 +145,9 @@ impl Node {
             .is_ok_and(|stat| stat.st_ino == inode)
     }
 
-    /// The child cgroups; those that vanish meanwhile are left out.
+    /// Names of the child cgroups.
     #[must_use]
-    pub fn open_children(self: &Arc<Self>) -> Vec<Arc<Self>> {
+    pub fn children(&self) -> Vec<String> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let Ok(mut dir) = nix::dir::Dir::openat(&self.dir, ".", flags, Mode::empty()) else {
             return Vec::new();
@@ -157,7 +157,6 @@ impl Node {
             .filter(|entry| entry.file_type() == Some(nix::dir::Type::Directory))
             .filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned))
             .filter(|name| name != "." && name != "..")
-            .filter_map(|name| self.open_child(&name).ok())
             .collect()
     }
 

@@ -1,5 +1,6 @@
 //! The host's own `/proc` files, parsed once for all readers of a short while.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -84,17 +85,16 @@ impl Host {
     /// Numbers of the disks behind what the process has mounted.
     pub fn disks_of_mounts(&self, pid: i32) -> Vec<(u32, u32)> {
         let mountinfo = self.proc.read(pid, "mountinfo").unwrap_or_default();
-        let mut disks = Vec::new();
-        for device in mountinfo.lines().filter_map(|line| line.split(' ').nth(2)) {
-            let Some(disk) = keyed::device(device).filter(|(major, _)| *major != 0) else {
-                continue;
-            };
-            let disk = self.whole_disk(disk);
-            if !disks.contains(&disk) {
-                disks.push(disk);
-            }
-        }
-        disks
+        // A container can have a hundred thousand mounts, but of few devices.
+        let devices: HashSet<_> = mountinfo
+            .lines()
+            .filter_map(|line| keyed::device(line.split(' ').nth(2)?))
+            .filter(|(major, _)| *major != 0)
+            .collect();
+        devices
+            .into_iter()
+            .map(|device| self.whole_disk(device))
+            .collect()
     }
 
     /// The disk of which the device is a partition, or the device itself.
