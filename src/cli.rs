@@ -51,6 +51,18 @@ pub enum Command {
     Run(RunArgs),
     /// Print what a process would read
     Show(ShowArgs),
+    /// Answer requests on the fds of a holder, with the arguments of that
+    #[command(hide = true)]
+    Serve(DaemonArgs),
+    /// Take the mount away if systemd has stopped the unit for good
+    #[command(hide = true)]
+    Stopped {
+        /// The unit, e.g. lxcfs.service
+        #[arg(long)]
+        unit: String,
+        /// Where it was mounted
+        mountpoint: PathBuf,
+    },
     /// Tell by the exit code whether a file can be read; the daemon asks about its own
     #[command(hide = true)]
     Answers {
@@ -121,6 +133,10 @@ pub struct DaemonArgs {
     /// Since when uptime counts
     #[arg(long, value_enum, default_value_t)]
     pub uptime: UptimeOrigin,
+
+    /// Do without the kernel's sending requests again (Linux 6.9), as on an older one
+    #[arg(long, hide = true)]
+    pub no_resend: bool,
 
     /// Directory to mount at, e.g. /var/lib/lxcfs
     #[arg(required = true)]
