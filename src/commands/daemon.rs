@@ -12,11 +12,13 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::{geteuid, getpid};
 
 use crate::cli::DaemonArgs;
+use crate::container::Journal;
 use crate::container::load::PERIOD_NSEC;
 use crate::fs::{LxcFs, SysTree, Views};
 use crate::session::{mount::Mount, server};
@@ -50,7 +52,7 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
     pid_file.write()?;
     // Half of the fd table is left for what requests open for a moment.
     let views = Arc::new(
-        Views::open(raise_fd_limit() / 2, args.view_options())
+        Views::open(raise_fd_limit() / 2, args.view_options(), journal()?)
             .context("cannot read the host's figures")?,
     );
     let sys = SysTree::open(Path::new("/sys/devices/system/cpu"))
@@ -184,6 +186,13 @@ fn block_signals() -> anyhow::Result<SigSet> {
     Ok(signals)
 }
 
+/// What is to outlive this process.
+fn journal() -> anyhow::Result<Journal> {
+    let memory = memfd_create("lxcfs-journal", MFdFlags::MFD_CLOEXEC)
+        .context("cannot make a file in memory")?;
+    Ok(Journal::resume(memory.into()))
+}
+
 /// Allows as many open files as the system lets this process have.
 fn raise_fd_limit() -> usize {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
@@ -223,7 +232,7 @@ fn keep_house(views: Arc<Views>) -> anyhow::Result<()> {
     let work = move || {
         for round in 1_u32.. {
             thread::sleep(Duration::from_nanos(PERIOD_NSEC));
-            views.keep_loads();
+            views.keep_up();
             if round % ROUNDS_PER_CLEAN_UP == 0 {
                 views.clean_up();
             }
