@@ -70,6 +70,18 @@ pub(super) struct Hierarchy {
     nodes: RwLock<HashMap<String, Weak<Node>>>,
 }
 
+/// A cgroup directory by what names it in every process of this boot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directory {
+    /// The hierarchy by its v1 controllers or its name, as `cpu,cpuacct` or
+    /// `name=systemd`; empty for v2.
+    pub hierarchy: String,
+    /// Its path there, as in `/proc/PID/cgroup`.
+    pub path: String,
+    /// Its inode number; 0 for one that could not be opened.
+    pub inode: u64,
+}
+
 /// The host's hierarchies.
 #[derive(Debug)]
 pub struct Layout {
@@ -210,6 +222,18 @@ impl Layout {
         })
     }
 
+    /// Whether the directory still exists. It need not be one that was opened here.
+    #[must_use]
+    pub fn has(&self, directory: &Directory) -> bool {
+        self.hierarchies
+            .iter()
+            .find(|hierarchy| hierarchy.name() == directory.hierarchy)
+            .is_some_and(|hierarchy| {
+                let below = hierarchy.below_mount(&directory.path);
+                hierarchy.root.has_child(below, directory.inode)
+            })
+    }
+
     /// Drops the entries of cgroups that nobody holds any more.
     pub fn forget_unused(&self) {
         for hierarchy in &self.hierarchies {
@@ -232,12 +256,21 @@ impl Hierarchy {
         }
     }
 
+    /// See [`Directory::hierarchy`].
+    pub(super) fn name(&self) -> String {
+        self.controllers.join(",")
+    }
+
     /// The directory of the cgroup `path`.
     pub(super) fn directory(&self, path: &str) -> PathBuf {
-        let below = path
-            .strip_prefix(self.mounted_path.trim_end_matches('/'))
-            .unwrap_or(path);
-        self.mount_point.join(below.trim_start_matches('/'))
+        self.mount_point.join(self.below_mount(path))
+    }
+
+    /// The path relative to the mount point.
+    fn below_mount<'a>(&self, path: &'a str) -> &'a str {
+        path.strip_prefix(self.mounted_path.trim_end_matches('/'))
+            .unwrap_or(path)
+            .trim_start_matches('/')
     }
 
     /// Opens `path` and, as its parents, all directories on the way.

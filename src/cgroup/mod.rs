@@ -10,7 +10,7 @@ mod v2;
 
 use std::sync::Arc;
 
-pub use self::layout::{Controller, Layout, Version};
+pub use self::layout::{Controller, Directory, Layout, Version};
 pub use self::node::{Error, FdBudget, Node};
 pub use self::sources::Source;
 pub use crate::parse::limit::Limit;
@@ -49,6 +49,24 @@ impl Cgroup {
         self.nodes
             .iter()
             .map(|node| node.as_ref().map_or(0, |node| node.inode()))
+            .collect()
+    }
+
+    /// The same directories as another process can find them again; those that are the
+    /// root of their hierarchy, which always exist, are left out.
+    #[must_use]
+    pub fn directories(&self) -> Vec<Directory> {
+        let hierarchies = self.layout.hierarchies.iter();
+        hierarchies
+            .zip(self.nodes.iter().zip(&self.paths))
+            .filter(|(_, (node, _))| !node.as_ref().is_some_and(|node| node.is_root()))
+            .filter_map(|(hierarchy, (node, path))| {
+                Some(Directory {
+                    hierarchy: hierarchy.name(),
+                    path: path.clone()?,
+                    inode: node.as_ref().map_or(0, |node| node.inode()),
+                })
+            })
             .collect()
     }
 

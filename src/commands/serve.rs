@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::cli::DaemonArgs;
+use crate::container::Journal;
 use crate::container::load::PERIOD_NSEC;
 use crate::fs::{LxcFs, SysTree, Views};
 use crate::session::control::{Control, Order, Sign};
@@ -49,9 +50,10 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
     };
     let pid = std::process::id();
     spare_the_holder();
+    let journal = Journal::resume(held.journal.try_clone()?.into());
     // Half of the fd table is left for what requests open for a moment.
     let views = Arc::new(
-        Views::open(raise_fd_limit() / 2, args.view_options())
+        Views::open(raise_fd_limit() / 2, args.view_options(), journal)
             .context("cannot read the host's figures")?,
     );
     let sys = SysTree::open(Path::new("/sys/devices/system/cpu"))
@@ -211,7 +213,7 @@ fn keep_house(views: Arc<Views>) -> anyhow::Result<()> {
     spawn("housekeeping", move || {
         for round in 1_u32.. {
             thread::sleep(Duration::from_nanos(PERIOD_NSEC));
-            views.keep_loads();
+            views.keep_up();
             if round % ROUNDS_PER_CLEAN_UP == 0 {
                 views.clean_up();
             }

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 
 use crate::cgroup::{Controller, Source};
 use crate::cli::ShowArgs;
-use crate::container::{Reason, Resolved};
+use crate::container::{Journal, Reason, Resolved};
 use crate::fs::tree::ProcFile;
 use crate::fs::{Options, Views};
 
@@ -25,8 +25,8 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
         Some(name) => vec![by_name(name)?],
         None => ProcFile::ALL.to_vec(),
     };
-    let views =
-        Views::open(KEPT_FDS, Options::default()).context("cannot read the host's figures")?;
+    let views = Views::open(KEPT_FDS, Options::default(), Journal::none())
+        .context("cannot read the host's figures")?;
     let resolved = views.container(args.pid).map_err(|errno| match errno {
         Errno::ESRCH => anyhow::anyhow!("there is no process {}", args.pid),
         errno => anyhow::anyhow!(

@@ -7,6 +7,7 @@
 //! zero for a container that did nothing, and it never exceeds the host's.
 
 use super::counter::increment;
+use super::journal::stored::stored;
 use crate::cgroup::account::DeviceIo;
 use crate::parse::diskstats::{Column, Device};
 
@@ -28,6 +29,18 @@ struct Counter {
     /// What is missing to the next unit, in 2^-64 units.
     fraction: u64,
 }
+
+stored!(Counter {
+    host,
+    own,
+    fraction,
+});
+
+stored!(Apportioned {
+    part,
+    whole,
+    counters,
+});
 
 impl Apportioned {
     /// Lets every counter grow by the increment of the host's, times the increment of
@@ -101,6 +114,16 @@ pub struct DiskTime {
     io_msec: u64,
     io_pending_msec: u64,
 }
+
+stored!(DiskTime {
+    reads,
+    writes,
+    discards,
+    all,
+    age_msec,
+    io_msec,
+    io_pending_msec,
+});
 
 /// How much busy time may be shown later than it was apportioned.
 const IO_CARRY_MSEC: u64 = 1_000;

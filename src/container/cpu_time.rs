@@ -6,6 +6,7 @@
 //! ever decreases, whatever happens to limits, CPU sets and the cgroup's counters.
 
 use super::counter::increment;
+use super::journal::stored::stored;
 use crate::cgroup::account::CpuUsage;
 use crate::parse::cpu_list::CpuSet;
 
@@ -39,6 +40,14 @@ pub struct Times {
     pub steal_nsec: u64,
 }
 
+stored!(Times {
+    user_nsec,
+    nice_nsec,
+    system_nsec,
+    idle_nsec,
+    steal_nsec,
+});
+
 impl Times {
     fn add(&mut self, other: &Self) {
         self.user_nsec = self.user_nsec.saturating_add(other.user_nsec);
@@ -58,6 +67,8 @@ pub struct Cpu {
     pub times: Times,
 }
 
+stored!(Cpu { id, times });
+
 /// Used time by kind; niced time is not part of `user_nsec` here.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Used {
@@ -65,6 +76,12 @@ struct Used {
     nice_nsec: u64,
     system_nsec: u64,
 }
+
+stored!(Used {
+    user_nsec,
+    nice_nsec,
+    system_nsec,
+});
 
 impl Used {
     fn total_nsec(&self) -> u64 {
@@ -122,6 +139,14 @@ pub struct CpuTime {
     steal_carry_nsec: u64,
 }
 
+stored!(CpuTime {
+    last_nsec,
+    cpus,
+    seen,
+    used_carry,
+    steal_carry_nsec,
+} if CpuTime::is_sound);
+
 impl CpuTime {
     /// Time of a container that started at `origin_nsec`, on the clock that
     /// [`advance`](Self::advance) is given.
@@ -131,6 +156,16 @@ impl CpuTime {
             last_nsec: origin_nsec,
             ..Self::default()
         }
+    }
+
+    /// Whether sums stay free of overflow. Only a damaged journal can have it otherwise.
+    fn is_sound(&self) -> bool {
+        let Used {
+            user_nsec,
+            nice_nsec,
+            system_nsec,
+        } = self.used_carry;
+        [user_nsec, nice_nsec, system_nsec].map(|part| part <= FAR_NSEC / 3) == [true; 3]
     }
 
     /// The CPUs of the last increment, in ascending order; none before the first.

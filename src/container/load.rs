@@ -1,6 +1,8 @@
 //! Load averages of one container (kernel: `kernel/sched/loadavg.c`): the kernel's
 //! own exponential in fixed point, over the container's own threads.
 
+use super::journal::stored::stored;
+
 /// One in the fixed point of the averages, which has 11 bits of fraction.
 pub const FIXED_1: u64 = 1 << 11;
 
@@ -19,6 +21,8 @@ pub struct Load {
     averages: [u64; 3],
 }
 
+stored!(Load { averages } if Load::is_sound);
+
 impl Load {
     /// Averages of a container of the given age that is read for the first time,
     /// as if all its life as many threads had been active as are now.
@@ -27,6 +31,12 @@ impl Load {
         let mut load = Self::default();
         load.advance(active, age_nsec / PERIOD_NSEC);
         load
+    }
+
+    /// Whether there can be such averages. Only a damaged journal can have others.
+    fn is_sound(&self) -> bool {
+        let highest = MAX_ACTIVE * FIXED_1;
+        self.averages.iter().all(|average| *average <= highest)
     }
 
     /// Averages over 1, 5 and 15 minutes in units of `1 / FIXED_1` threads.

@@ -6,34 +6,36 @@ mod counter;
 pub mod cpu_time;
 mod fallback;
 mod familiar;
+mod journal;
 pub mod load;
 mod namespaces;
 mod recent;
 mod resolve;
+mod state;
 mod tasks;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+pub use self::journal::Journal;
 pub use self::resolve::{Containers, Reason, Resolved};
 pub use self::tasks::Tasks;
 
-use self::apportion::{Apportioned, Disk, DiskTime};
-use self::cpu_time::{Cpu, CpuTime};
-use self::load::{Load, PERIOD_NSEC};
+use self::apportion::Disk;
+use self::cpu_time::Cpu;
+use self::journal::stored::Stored;
+use self::journal::{Owner, Record};
+use self::load::Load;
+use self::state::{KeptLoad, State};
 use self::tasks::TaskCount;
-use crate::cgroup::account::{CpuUsage, DeviceIo, Memory};
+use crate::cgroup::account::{CpuUsage, Memory};
 use crate::cgroup::{Cgroup, Controller, Error, Limit};
 use crate::host::{Host, boottime_nsec};
 use crate::parse::cpu_list::CpuSet;
 use crate::parse::diskstats::Device;
 use crate::parse::keyed::DeviceNumber;
-
-/// The load average is kept up for containers whose file was read in this time.
-const LOAD_KEPT_NSEC: u64 = 15 * 60 * 1_000_000_000;
 
 /// How long the disks behind the mounts are taken for the same.
 const BACKING_LIFETIME: Duration = Duration::from_secs(30);
@@ -54,31 +56,11 @@ pub struct Container {
     /// Whether its readers are in the daemon's own namespaces: processes of the host.
     on_host: bool,
     tasks: TaskCount,
+    /// What goes on from one request to the next. The lock is held for arithmetic only,
+    /// never over a system call.
     state: Mutex<State>,
-}
-
-/// What goes on from one request to the next. The lock is held for arithmetic only,
-/// never over a system call.
-#[derive(Debug)]
-struct State {
-    cpu: CpuTime,
-    counters: Apportioned,
-    disk_times: HashMap<DeviceNumber, DiskTime>,
-    load: Option<KeptLoad>,
-    backing: Option<(Instant, Arc<[DeviceNumber]>)>,
-    // The last good values, for when a source fails.
-    memory: Memory,
-    cpus_shown: CpuSet,
-    io: Vec<DeviceIo>,
-    tasks: Tasks,
-}
-
-/// The load average of a container that is read now and then.
-#[derive(Debug)]
-struct KeptLoad {
-    load: Load,
-    advanced_nsec: u64,
-    last_read_nsec: u64,
+    /// The same, for the next server.
+    record: Record,
 }
 
 /// What a container did since its start.
@@ -111,24 +93,40 @@ pub enum CpuView {
 }
 
 impl Container {
-    fn new(cgroup: Cgroup, on_host: bool, started_nsec: u64) -> Self {
-        let state = State {
-            cpu: CpuTime::new(started_nsec),
-            counters: Apportioned::default(),
-            disk_times: HashMap::new(),
-            load: None,
-            backing: None,
-            memory: Memory::default(),
-            cpus_shown: CpuSet::new(),
-            io: Vec::new(),
-            tasks: Tasks::default(),
-        };
+    /// A container that goes on where the journal has it, else one that is new.
+    fn new(cgroup: Cgroup, on_host: bool, started_nsec: u64, journal: &Journal) -> Self {
+        let (record, content) = journal.claim(&Owner {
+            directories: cgroup.directories(),
+            on_host,
+        });
+        let state = content
+            .and_then(|content| State::restore(&mut content.as_slice()))
+            .unwrap_or_else(|| State::new(started_nsec));
         Self {
             cgroup,
             on_host,
             tasks: TaskCount::default(),
             state: Mutex::new(state),
+            record,
         }
+    }
+
+    /// Writes to the journal what has changed. To be called before a figure that must not
+    /// go back is shown.
+    fn save(&self) {
+        self.record.write(|out| {
+            let mut state = self.state.lock();
+            let is_unsaved = std::mem::take(&mut state.is_unsaved);
+            if is_unsaved {
+                state.store(out);
+            }
+            is_unsaved
+        });
+    }
+
+    /// Lets another object for the same container go on from here.
+    fn retire(&self) {
+        self.record.retire(|out| self.state.lock().store(out));
     }
 
     /// Whether its readers are the host's own processes as far as `controller` goes: in
@@ -207,28 +205,33 @@ impl Container {
         ];
         counted.extend_from_slice(softirqs);
 
-        let mut state = self.state.lock();
-        if let Some(usage) = usage {
-            let used_nsec = usage.user_nsec.saturating_add(usage.system_nsec);
-            state.cpu.advance(now_nsec, shown, &usage);
-            state
-                .counters
-                .advance(used_nsec, busy_ticks.saturating_mul(TICK_NSEC), &counted);
-        } else if state.cpu.cpus().is_empty() {
-            // Without a last good value the CPUs are there all the same, and idle.
-            state.cpu.advance(now_nsec, shown, &CpuUsage::default());
-        }
-        let counters = &state.counters;
-        Ok(Activity {
-            cpus: state.cpu.cpus().to_vec(),
-            idle_nsec: state.cpu.total().idle_nsec,
-            interrupts: counters.get(0),
-            context_switches: counters.get(1),
-            forks: counters.get(2),
-            softirqs: (3..3 + softirqs.len())
-                .map(|index| counters.get(index))
-                .collect(),
-        })
+        let activity = {
+            let mut state = self.state.lock();
+            state.is_unsaved = true;
+            if let Some(usage) = usage {
+                let used_nsec = usage.user_nsec.saturating_add(usage.system_nsec);
+                state.cpu.advance(now_nsec, shown, &usage);
+                state
+                    .counters
+                    .advance(used_nsec, busy_ticks.saturating_mul(TICK_NSEC), &counted);
+            } else if state.cpu.cpus().is_empty() {
+                // Without a last good value the CPUs are there all the same, and idle.
+                state.cpu.advance(now_nsec, shown, &CpuUsage::default());
+            }
+            let counters = &state.counters;
+            Activity {
+                cpus: state.cpu.cpus().to_vec(),
+                idle_nsec: state.cpu.total().idle_nsec,
+                interrupts: counters.get(0),
+                context_switches: counters.get(1),
+                forks: counters.get(2),
+                softirqs: (3..3 + softirqs.len())
+                    .map(|index| counters.get(index))
+                    .collect(),
+            }
+        };
+        self.save();
+        Ok(activity)
     }
 
     /// What the container did on each of the host's disks. `age_nsec` is its age.
@@ -238,6 +241,7 @@ impl Container {
     pub fn disks(&self, host: &[Device], age_nsec: u64) -> Result<Vec<Disk>, Gone> {
         let io = self.or_last(self.cgroup.io(), "I/O", |state| &mut state.io)?;
         let mut state = self.state.lock();
+        state.is_unsaved = true;
         let disks = io.into_iter().filter_map(|io| {
             let number = (io.major, io.minor);
             let device = host
@@ -250,7 +254,10 @@ impl Container {
                 time: time.msec(),
             })
         });
-        Ok(disks.collect())
+        let disks = disks.collect();
+        drop(state);
+        self.save();
+        Ok(disks)
     }
 
     /// The disks that back the mounts of the container, as the thread `reader` sees them.
@@ -279,39 +286,40 @@ impl Container {
     pub fn load(&self, active: u64, started_nsec: u64) -> Load {
         let now_nsec = boottime_nsec();
         let mut state = self.state.lock();
-        let kept = state.load.get_or_insert_with(|| KeptLoad {
-            load: Load::seeded(active, now_nsec.saturating_sub(started_nsec)),
-            advanced_nsec: now_nsec,
-            last_read_nsec: now_nsec,
-        });
-        kept.last_read_nsec = now_nsec;
-        kept.load
+        let mut kept = state.load.take().filter(|kept| !kept.is_unused(now_nsec));
+        let must_change = kept.as_ref().is_none_or(|kept| kept.is_late(now_nsec));
+        if let Some(kept) = kept.as_mut().filter(|_| must_change) {
+            kept.advance(active, now_nsec);
+        }
+        let mut kept = kept.unwrap_or_else(|| KeptLoad::new(active, started_nsec, now_nsec));
+        let load = kept.read(now_nsec);
+        state.load = Some(kept);
+        state.is_unsaved = true;
+        drop(state);
+        // That it was read again can wait for the next tick.
+        if must_change {
+            self.save();
+        }
+        load
     }
 
-    /// Brings the load average up to date, if anybody reads it. To be called about every
-    /// [`PERIOD_NSEC`].
-    pub fn keep_load(&self, host: &Host) {
+    /// Brings the load average up to date, if anybody reads it, and writes down what is
+    /// not yet. To be called about every [`load::PERIOD_NSEC`].
+    pub fn keep_up(&self, host: &Host) {
         let now_nsec = boottime_nsec();
-        {
+        let is_read = {
             let mut state = self.state.lock();
-            state
-                .load
-                .take_if(|kept| now_nsec.saturating_sub(kept.last_read_nsec) > LOAD_KEPT_NSEC);
-            if state.load.is_none() {
-                return;
+            state.load.take_if(|kept| kept.is_unused(now_nsec));
+            state.load.is_some()
+        };
+        if is_read && let Ok(tasks) = self.tasks(host, 0) {
+            let mut state = self.state.lock();
+            if let Some(kept) = &mut state.load {
+                kept.advance(tasks.active(), now_nsec);
+                state.is_unsaved = true;
             }
         }
-        let Ok(tasks) = self.tasks(host, 0) else {
-            return;
-        };
-        if let Some(kept) = &mut self.state.lock().load {
-            // As in the kernel a tick counts as a whole period, however late in it a
-            // container came along; ticks that were missed are made up for.
-            let elapsed_nsec = now_nsec.saturating_sub(kept.advanced_nsec);
-            let periods = (elapsed_nsec + PERIOD_NSEC / 2) / PERIOD_NSEC;
-            kept.load.advance(tasks.active(), periods.max(1));
-            kept.advanced_nsec = now_nsec;
-        }
+        self.save();
     }
 
     /// What was read or, if that failed, what was read the last time.
@@ -323,7 +331,10 @@ impl Container {
     ) -> Result<T, Gone> {
         match read {
             Ok(value) => {
-                last(&mut self.state.lock()).clone_from(&value);
+                let mut state = self.state.lock();
+                last(&mut state).clone_from(&value);
+                state.is_unsaved = true;
+                drop(state);
                 Ok(value)
             }
             Err(Error::Gone) => Err(Gone),

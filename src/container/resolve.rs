@@ -13,7 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use super::familiar::Familiar;
 use super::namespaces::{CgroupNamespace, PidNamespace, Registry};
 use super::recent::Recent;
-use super::{Container, TICK_NSEC, boundary};
+use super::{Container, Journal, TICK_NSEC, boundary};
 use crate::cgroup::Layout;
 use crate::host::process::Namespace;
 use crate::host::{Host, boottime_nsec};
@@ -98,12 +98,13 @@ pub struct Containers {
     familiar: Familiar,
     places: RwLock<HashMap<Place, Arc<Resolved>>>,
     by_identity: Mutex<HashMap<Identity, Arc<Container>>>,
+    journal: Journal,
 }
 
 impl Containers {
-    /// No containers yet.
+    /// No containers yet, but for what the journal has of them.
     #[must_use]
-    pub fn new(host: Arc<Host>, layout: Arc<Layout>) -> Self {
+    pub fn new(host: Arc<Host>, layout: Arc<Layout>, journal: Journal) -> Self {
         let own = |namespace| {
             host.proc
                 .namespace(getpid().as_raw(), namespace)
@@ -120,6 +121,7 @@ impl Containers {
             familiar: Familiar::new(),
             places: RwLock::default(),
             by_identity: Mutex::default(),
+            journal,
         }
     }
 
@@ -322,9 +324,9 @@ impl Containers {
             on_host,
         };
         let mut known = self.by_identity.lock();
-        let container = known
-            .entry(identity)
-            .or_insert_with(|| Arc::new(Container::new(cgroup, on_host, started_nsec)));
+        let container = known.entry(identity).or_insert_with(|| {
+            Arc::new(Container::new(cgroup, on_host, started_nsec, &self.journal))
+        });
         Ok(Arc::clone(container))
     }
 
@@ -335,6 +337,7 @@ impl Containers {
         self.places
             .write()
             .retain(|_, resolved| !std::ptr::eq(Arc::as_ptr(&resolved.container), container));
+        container.retire();
         self.by_identity
             .lock()
             .retain(|_, known| !std::ptr::eq(Arc::as_ptr(known), container));
@@ -359,6 +362,10 @@ impl Containers {
                 self.forget(&container);
             }
         }
+        self.journal.forget_ended(|owner| {
+            let mut directories = owner.directories.iter();
+            directories.all(|directory| self.layout.has(directory))
+        });
         self.pid_namespaces.forget_unused();
         self.cgroup_namespaces.forget_unused();
         self.layout.forget_unused();

@@ -11,7 +11,7 @@ use nix::unistd::getpid;
 
 use super::tree::ProcFile;
 use crate::cgroup::{Controller, FdBudget, Layout};
-use crate::container::{Container, Containers, CpuView, Gone, Resolved, TICK_NSEC, Tasks};
+use crate::container::{Container, Containers, CpuView, Gone, Journal, Resolved, TICK_NSEC, Tasks};
 use crate::host::{Host, boottime_nsec};
 use crate::parse::cpu_list::CpuSet;
 use crate::view;
@@ -40,18 +40,18 @@ pub struct Views {
 }
 
 impl Views {
-    /// Views of the containers of this machine. At most `kept_fds` cgroup files are kept
-    /// open.
+    /// Views of the containers of this machine, whose counters go on where the `journal`
+    /// has them. At most `kept_fds` cgroup files are kept open.
     ///
     /// # Errors
     /// One sentence about the file of the kernel's that is missing.
-    pub fn open(kept_fds: usize, options: Options) -> io::Result<Self> {
+    pub fn open(kept_fds: usize, options: Options, journal: Journal) -> io::Result<Self> {
         let root = Path::new("/");
         let host = Arc::new(Host::open(root)?);
         let mountinfo = host.proc.read(getpid().as_raw(), "mountinfo")?;
         let layout = Layout::detect(&mountinfo, root, &Arc::new(FdBudget::new(kept_fds)))?;
         Ok(Self {
-            containers: Containers::new(Arc::clone(&host), Arc::new(layout)),
+            containers: Containers::new(Arc::clone(&host), Arc::new(layout), journal),
             host,
             options,
             off: AtomicBool::new(false),
@@ -64,10 +64,10 @@ impl Views {
         self.off.fetch_xor(true, Ordering::Relaxed)
     }
 
-    /// Brings the load averages up to date.
-    pub fn keep_loads(&self) {
+    /// Brings the load averages up to date, and the journal too.
+    pub fn keep_up(&self) {
         for container in self.containers.all() {
-            container.keep_load(&self.host);
+            container.keep_up(&self.host);
         }
     }
 

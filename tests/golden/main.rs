@@ -12,5 +12,6 @@
 
 mod accounts;
 mod bad_input;
+mod continuity;
 mod texts;
 mod tree;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use lxcfs::container::apportion::Apportioned;
 use lxcfs::container::cpu_time::CpuTime;
 use lxcfs::container::load::Load;
-use lxcfs::container::{Container, Containers, CpuView, TICK_NSEC};
+use lxcfs::container::{Container, Containers, CpuView, Journal, TICK_NSEC};
 use lxcfs::host::Host;
 use lxcfs::parse::cpu_list::CpuSet;
 use lxcfs::view;
@@ -26,7 +26,7 @@ impl Texts {
     /// tree's `proc/uptime`; a reader without one is a process of the host.
     fn of(tree: &Tree, reader: i32, init: Option<i32>) -> Self {
         let host = Arc::new(Host::open(&tree.root).unwrap());
-        let containers = Containers::new(Arc::clone(&host), tree.layout());
+        let containers = Containers::new(Arc::clone(&host), tree.layout(), Journal::none());
         let resolved = containers.resolve(reader).unwrap();
         let started_nsec = init.map_or(0, |init| {
             host.proc.stat(init).unwrap().starttime_ticks * TICK_NSEC
