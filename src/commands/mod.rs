@@ -1,6 +1,7 @@
 //! One file for each subcommand.
 
 pub mod daemon;
+pub mod remount;
 pub mod run;
 pub mod show;
 
@@ -39,6 +40,7 @@ pub fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
         None => Ok(daemon::run(&cli.daemon)?),
         Some(Command::Run(args)) => run::run(args),
         Some(Command::Show(args)) => Ok(show::run(args)?),
+        Some(Command::Remount(args)) => Ok(remount::run(args)?),
         Some(Command::Answers { file }) => {
             std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
             Ok(ExitCode::SUCCESS)
