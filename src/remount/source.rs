@@ -79,17 +79,19 @@ impl Source {
 /// The mount at `path`, and whether it answers.
 fn look(path: &Path, proc: &Proc) -> anyhow::Result<(Mount, Result<(), Errno>)> {
     let shown = path.display();
-    let spot = resolve(path)
-        .and_then(|path| Ok(Spot::find(&path)?))
-        .with_context(|| format!("cannot use {shown}"))?;
+    let no_lxcfs =
+        || format!("no lxcfs is mounted at {shown}; start it, or name the directory where it is");
+    let path = resolve(path).with_context(|| format!("cannot use {shown}"))?;
+    ensure!(path.parent().is_some(), no_lxcfs());
+    let spot = Spot::find(&path).with_context(|| format!("cannot use {shown}"))?;
     let id = mount_id(proc, spot.top()).with_context(|| format!("cannot use {shown}"))?;
     let table = table(proc).context("cannot list the mounts")?;
+    let is_wanted =
+        |mount: &Mount| mount.id == id && mount.mount_point == path && mount.fs_type == FS_TYPE;
     let mount = table
         .into_iter()
-        .find(|mount| mount.id == id && mount.fs_type == FS_TYPE && mount.root == Path::new("/"))
-        .with_context(|| {
-            format!("no lxcfs is mounted at {shown}; start it, or name the directory where it is")
-        })?;
+        .find(|mount| is_wanted(mount) && mount.root == Path::new("/"))
+        .with_context(no_lxcfs)?;
     Ok((mount, fstatfs(spot.top()).map(drop)))
 }
 
