@@ -1,6 +1,7 @@
 //! One file for each subcommand.
 
 pub mod daemon;
+pub mod remount;
 pub mod run;
 pub mod serve;
 pub mod show;
@@ -41,6 +42,7 @@ pub fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
         None => Ok(daemon::run(&cli.daemon)?),
         Some(Command::Run(args)) => run::run(args),
         Some(Command::Show(args)) => Ok(show::run(args)?),
+        Some(Command::Remount(args)) => Ok(remount::run(args)?),
         Some(Command::Serve(args)) => Ok(serve::run(args)?),
         Some(Command::Stopped { unit, mountpoint }) => Ok(stopped::run(unit, mountpoint)?),
         Some(Command::Answers { file }) => {

@@ -4,6 +4,7 @@ pub mod exec;
 pub mod file;
 pub mod fuse_device;
 pub mod lock;
+pub mod mounts;
 pub mod nsfs;
 pub mod process;
 pub mod terminal;
