@@ -1,6 +1,6 @@
 //! The daemon: mount, serve, and tidy up at the end.
 
-use std::io::{Seek, Write};
+use std::io::{self, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -12,13 +12,14 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::{geteuid, getpid};
 
 use crate::cli::DaemonArgs;
 use crate::container::load::PERIOD_NSEC;
-use crate::fs::{LxcFs, SysTree, Views};
+use crate::fs::{Death, Ledger, LxcFs, SysTree, Views};
 use crate::session::{mount::Mount, server};
 use crate::sys::process;
 
@@ -64,7 +65,11 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
     let fds = mount
         .fds(thread_count())
         .context("cannot open further fds of the FUSE connection")?;
-    let filesystem = LxcFs::new(Arc::clone(&views), sys);
+    let ledger = memfd_create("lxcfs-ledger", MFdFlags::MFD_CLOEXEC)
+        .map_err(io::Error::from)
+        .and_then(|memory| Ledger::resume(memory, Death::Ended))
+        .context("cannot make the record of open files")?;
+    let filesystem = LxcFs::new(Arc::clone(&views), sys, ledger);
     let connection = mount
         .fd()
         .context("cannot open further fds of the FUSE connection")?;

@@ -2,7 +2,6 @@
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +13,11 @@ use fuser::{
 use nix::errno::Errno;
 use nix::sys::stat::{FileStat, SFlag};
 
+#[cfg(debug_assertions)]
+use super::fault::Faults;
+use super::guarded::Guarded;
 use super::handles::{Handles, Part};
+use super::ledger::Ledger;
 use super::linger::Linger;
 use super::sendfile::NotedSizes;
 use super::sysfs::SysTree;
@@ -32,39 +35,52 @@ const NEVER: Duration = Duration::ZERO;
 
 /// The file system. Clones share everything; each serving thread has one.
 #[derive(Debug, Clone)]
-pub struct LxcFs(Arc<Shared>);
+pub struct LxcFs {
+    shared: Arc<Guarded<Shared>>,
+    sizes: Arc<NotedSizes>,
+    linger: Arc<Linger>,
+}
 
 #[derive(Debug)]
 struct Shared {
     views: Arc<Views>,
     sys: SysTree,
     handles: Handles,
-    sizes: NotedSizes,
-    linger: Linger,
+    sizes: Arc<NotedSizes>,
     mounted: SystemTime,
+    #[cfg(debug_assertions)]
+    faults: Faults,
 }
 
 impl LxcFs {
-    /// A file system of `views` and the host's CPU tree `sys`.
+    /// A file system of `views` and the host's CPU tree `sys`, which goes on with what an
+    /// earlier server left in `ledger`.
     #[must_use]
-    pub fn new(views: Arc<Views>, sys: SysTree) -> Self {
-        // Handles that an earlier server gave out are smaller: there have been fewer of
-        // them than nanoseconds.
-        let handles = Handles::new(boottime_nsec());
-        Self(Arc::new(Shared {
+    pub fn new(views: Arc<Views>, sys: SysTree, ledger: Ledger) -> Self {
+        let now_nsec = boottime_nsec();
+        let sizes = Arc::new(NotedSizes::new(now_nsec / 1000));
+        let shared = Shared {
             views,
             sys,
-            handles,
-            sizes: NotedSizes::new(boottime_nsec() / 1000),
-            linger: Linger::default(),
+            // Handles that an earlier server gave out are smaller: there have been fewer
+            // of them than nanoseconds.
+            handles: Handles::new(now_nsec, ledger.snapshots),
+            sizes: Arc::clone(&sizes),
             mounted: SystemTime::now(),
-        }))
+            #[cfg(debug_assertions)]
+            faults: Faults::from_environment(),
+        };
+        Self {
+            shared: Arc::new(Guarded::new(shared, ledger.in_flight)),
+            sizes,
+            linger: Arc::default(),
+        }
     }
 
     /// Lets the file system send notifications to the kernel and wait for requests.
     pub fn connect(&self, notifier: Notifier, connection: OwnedFd) {
-        self.0.sizes.connect(notifier);
-        self.0.linger.connect(connection);
+        self.sizes.connect(notifier);
+        self.linger.connect(connection);
     }
 }
 
@@ -154,6 +170,10 @@ impl Shared {
         size: u32,
         reader: i32,
     ) -> Result<Part, Errno> {
+        #[cfg(debug_assertions)]
+        if let Some(Entry::Proc(file)) = tree::entry(inode) {
+            self.faults.strike(file);
+        }
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         self.handles
             .read(handle, offset, size, || match tree::entry(inode) {
@@ -257,19 +277,12 @@ fn reader(request: &Request) -> i32 {
     i32::try_from(request.pid()).unwrap_or(0)
 }
 
-/// Does the work for one request. Whatever goes wrong in it concerns that request only.
-fn attempt<T>(work: impl FnOnce() -> Result<T, Errno>) -> Result<T, fuser::Errno> {
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| {
-            log::error!("a request failed by a defect of this program; it is answered with EIO");
-            Err(Errno::EIO)
-        })
-        .map_err(|errno| fuser::Errno::from_i32(errno as i32))
-}
-
 impl Filesystem for LxcFs {
-    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match attempt(|| self.0.look_up(parent.0, name)) {
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        match self
+            .shared
+            .attempt(request, |shared| shared.look_up(parent.0, name))
+        {
             Ok((attr, keep)) => {
                 let keep_name = keep.max(A_WHILE);
                 reply.entry_with_ttls(&keep, &keep_name, &attr, Generation(0));
@@ -285,24 +298,27 @@ impl Filesystem for LxcFs {
         handle: Option<FileHandle>,
         reply: ReplyAttr,
     ) {
-        match attempt(|| {
-            self.0
-                .attributes(inode.0, handle.is_some(), reader(request))
+        match self.shared.attempt(request, |shared| {
+            shared.attributes(inode.0, handle.is_some(), reader(request))
         }) {
             Ok((attr, keep)) => reply.attr(&keep, &attr),
             Err(errno) => reply.error(errno),
         }
     }
 
-    fn readlink(&self, _request: &Request, inode: INodeNo, reply: ReplyData) {
-        match attempt(|| self.0.sys.link_target(&self.0.sys.path(inode.0)?)) {
+    fn readlink(&self, request: &Request, inode: INodeNo, reply: ReplyData) {
+        match self.shared.attempt(request, |shared| {
+            shared.sys.link_target(&shared.sys.path(inode.0)?)
+        }) {
             Ok(target) => reply.data(target.as_encoded_bytes()),
             Err(errno) => reply.error(errno),
         }
     }
 
     fn open(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        match attempt(|| self.0.open(inode.0, reader(request), flags)) {
+        match self.shared.attempt(request, |shared| {
+            shared.open(inode.0, reader(request), flags)
+        }) {
             // No page cache, since each reader reads something else; no FLUSH at close.
             Ok(handle) => reply.opened(
                 FileHandle(handle),
@@ -310,7 +326,7 @@ impl Filesystem for LxcFs {
             ),
             Err(errno) => return reply.error(errno),
         }
-        self.0.linger.after_open();
+        self.linger.after_open();
     }
 
     fn read(
@@ -329,13 +345,12 @@ impl Filesystem for LxcFs {
         if lock_owner.is_none() {
             return reply.error(fuser::Errno::EINVAL);
         }
-        match attempt(|| {
-            self.0
-                .read(inode.0, handle.0, offset, size, reader(request))
+        match self.shared.attempt(request, |shared| {
+            shared.read(inode.0, handle.0, offset, size, reader(request))
         }) {
             Ok(part) => {
                 reply.data(part.bytes());
-                self.0.linger.after_read(part.bytes().is_empty());
+                self.linger.after_read(part.bytes().is_empty());
             }
             Err(errno) => reply.error(errno),
         }
@@ -343,7 +358,7 @@ impl Filesystem for LxcFs {
 
     fn release(
         &self,
-        _request: &Request,
+        request: &Request,
         _inode: INodeNo,
         handle: FileHandle,
         _flags: OpenFlags,
@@ -351,9 +366,14 @@ impl Filesystem for LxcFs {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.0.handles.close(handle.0);
-        reply.ok();
-        self.0.linger.after_end();
+        match self.shared.attempt(request, |shared| {
+            shared.handles.close(handle.0);
+            Ok(())
+        }) {
+            Ok(()) => reply.ok(),
+            Err(errno) => reply.error(errno),
+        }
+        self.linger.after_end();
     }
 
     fn readdir(
@@ -364,7 +384,10 @@ impl Filesystem for LxcFs {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        match attempt(|| self.0.list(inode.0, reader(request))) {
+        match self
+            .shared
+            .attempt(request, |shared| shared.list(inode.0, reader(request)))
+        {
             Ok(entries) => {
                 for (next, (inode, kind, name)) in (1..)
                     .zip(entries)

@@ -5,4 +5,5 @@ pub mod fuse_device;
 pub mod lock;
 pub mod nsfs;
 pub mod process;
+pub mod shared_memory;
 pub mod terminal;
