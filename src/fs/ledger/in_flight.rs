@@ -350,14 +350,14 @@ mod tests {
         let requests: Vec<u64> = (1..=200).map(|number| number * 2).collect();
         let (older, newer) = requests.split_at(64);
         die_with(&server(&memory, Death::Ended), older);
-        die_with(&server(&memory, Death::Crashed), newer);
-        let last = server(&memory, Death::Crashed);
+        die_with(&server(&memory, Death::Killed), newer);
+        let last = server(&memory, Death::Killed);
         let known = groups(&last.memory, SUSPECTS).iter().filter_map(load);
         // No more than there are seats have been noted.
         let expected: Vec<_> = requests[64..128]
             .iter()
             .rev()
-            .map(|request| (*request, 2))
+            .map(|request| (*request, 1))
             .collect();
         assert_eq!(known.collect::<Vec<_>>(), expected);
     }

@@ -136,14 +136,15 @@ impl Snapshots {
 
     /// The slot of this handle, else a free one, else the one with the oldest handle.
     fn slot_for(&self, handle: u64) -> Option<&Slot> {
-        self.bucket(handle).iter().min_by_key(|[owner, ..]| {
-            let owner = owner.load(Ordering::Relaxed);
-            (owner != handle, owner)
+        self.slot_of(handle).or_else(|| {
+            let slots = self.bucket(handle).iter();
+            slots.min_by_key(|[owner, ..]| owner.load(Ordering::Relaxed))
         })
     }
 
     fn free(&self, slot: &Slot) {
-        let extent = load(slot).map(|(_, extent, _)| extent);
+        let [_, extent, ..] = slot;
+        let extent = Extent::from_word(extent.load(Ordering::Relaxed));
         empty(slot);
         if let Some(extent) = extent.filter(|extent| extent.first_block.is_some()) {
             mark(&mut self.taken.lock(), extent, false);

@@ -189,7 +189,7 @@ fn little_memory_is_used() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
     fn garbage_is_never_taken_for_a_record(bytes in prop::collection::vec(any::<u8>(), 0..40_000), header: bool) {
