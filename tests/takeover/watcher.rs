@@ -286,7 +286,7 @@ fn process_inside_a_container() {
         all.errors,
         all.longest.as_micros()
     );
-    fs::write(dir.join("seen"), text + &all.wrong.join("\n")).unwrap();
+    fs::write(dir.join("seen"), text + &all.wrong.join("\n") + END).unwrap();
 }
 
 /// Reads one file after the other, over and over.
@@ -307,7 +307,7 @@ fn watch(dir: &Path, files: &Path, number: usize, pause: Duration) -> Seen {
         seen.reads += 1;
         match read {
             Ok(text) => {
-                let fits = AssertUnwindSafe(|| before.fits(name, &text));
+                let fits = AssertUnwindSafe(|| before.fits(name, &text, start));
                 match catch_unwind(fits) {
                     Ok(Ok(())) => {}
                     Ok(Err(wrong)) => seen.note(format!("{name}: {wrong}")),
@@ -362,8 +362,8 @@ struct Before {
 }
 
 impl Before {
-    /// Whether a text is whole and follows from the one before.
-    fn fits(&mut self, name: &str, text: &str) -> Result<(), String> {
+    /// Whether a text that was `asked` for then is whole and follows from the one before.
+    fn fits(&mut self, name: &str, text: &str, asked: Instant) -> Result<(), String> {
         if !text.ends_with('\n') && !text.is_empty() {
             return Err(format!(
                 "cut off: {:?}",
@@ -404,12 +404,12 @@ impl Before {
                 }
                 Ok(())
             }
-            "stat" => self.stat_fits(text),
+            "stat" => self.stat_fits(text, asked),
             _ => Ok(()),
         }
     }
 
-    fn stat_fits(&mut self, text: &str) -> Result<(), String> {
+    fn stat_fits(&mut self, text: &str, asked: Instant) -> Result<(), String> {
         for key in ["cpu ", "intr ", "ctxt ", "btime ", "processes ", "softirq "] {
             let line = text.lines().find(|line| line.starts_with(key));
             let line = line.ok_or_else(|| format!("no {key}in {text:?}"))?;
@@ -419,7 +419,7 @@ impl Before {
             }
         }
         let stat = Stat::parse(text);
-        let now = (Instant::now(), Stat::capacity(&stat.total));
+        let now = (asked, Stat::capacity(&stat.total));
         // A spike: more time than has passed since the last look. Times go by ticks, and texts may be 5 ms old.
         if let Some((then, before)) = self.capacity {
             let most = then.elapsed().as_secs_f64() * 100.0 * stat.cpus.len() as f64;
