@@ -9,7 +9,7 @@ use std::time::Instant;
 use nix::errno::Errno;
 use nix::sys::statfs::fstatfs;
 
-use super::inside::{self, PATIENCE};
+use super::inside::{PATIENCE, Pending};
 use super::spot::{Spot, mount_id};
 use super::survey::Place;
 use crate::host::process::Proc;
@@ -93,7 +93,7 @@ fn start(
         // Nobody listens any more if it took too long.
         let _ = sender.send((device, health));
     };
-    inside::start(&place.namespace, ask).is_ok()
+    Pending::start(&place.namespace, ask).is_ok()
 }
 
 /// One request that needs no file to be open and that no cache answers.

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use nix::errno::Errno;
@@ -16,6 +17,10 @@ use crate::host::process::Proc;
 use crate::parse::mountinfo::Mount;
 use crate::session::mount::FS_TYPE;
 use crate::sys::mounts::detached_copy;
+
+/// How long it may take to answer: it may just have been started, and nothing can be done
+/// without it.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A live lxcfs in this process's mount namespace.
 #[derive(Debug)]
@@ -34,7 +39,7 @@ impl Source {
     pub fn at(path: &Path, proc: &Arc<Proc>) -> anyhow::Result<Self> {
         let shown = path.display();
         let (wanted, proc) = (path.to_owned(), Arc::clone(proc));
-        let found = inside::run(&None, move || look(&wanted, &proc));
+        let found = inside::run(&None, PATIENCE, move || look(&wanted, &proc));
         let Ok(found) = found else {
             bail!("the lxcfs at {shown} does not answer; start it again first");
         };
@@ -66,7 +71,7 @@ impl Source {
             };
             paths.iter().map(below).collect()
         };
-        let copies = inside::run(&None, copy)
+        let copies = inside::run(&None, PATIENCE, copy)
             .with_context(|| format!("the lxcfs at {shown} does not answer any more"))?;
         ensure!(
             !copies.iter().any(|copy| matches!(copy, Err(Errno::ENOSYS))),

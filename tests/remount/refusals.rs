@@ -74,7 +74,7 @@ fn a_mountpoint_that_does_not_answer_is_refused() {
     }
     let ran = run_within(
         Command::new(binary()).args(["remount", &point]),
-        patience(10),
+        patience(30),
     );
     for pid in daemon.processes() {
         sh(&format!("kill -CONT {pid}")).ok();
