@@ -204,7 +204,7 @@ fn tasks(
     for (mount, copy) in mounts.iter().zip(copies) {
         let fresh = match copy {
             Ok(fresh) => Some(fresh),
-            Err(Errno::ENOENT) => None,
+            Err(Errno::ENOENT | Errno::ENOTDIR) => None,
             Err(errno) => {
                 let why = format!("lxcfs does not give its file: {errno}");
                 outcomes.push((mount.mount_point.clone(), Outcome::Failed(why)));

@@ -14,8 +14,8 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use crate::common::daemon::binary;
-use crate::common::{Daemon, alone, patience, run_within, sh, skip};
-use crate::host::{Host, cell, debians, mounts, read, result, total_mib};
+use crate::common::{Daemon, alone, patience, run_within, skip};
+use crate::host::{Host, cell, debians, mounts, read, result, signal_all, total_mib};
 
 /// A file system whose server reads every request and answers none: who waits for it cannot even be killed.
 struct Swallower {
@@ -111,9 +111,7 @@ fn a_stopped_lxcfs_is_left_alone_and_delays_nobody_for_long() {
     );
     let cell = cell(&host, &script);
     host.follow();
-    for pid in stopped.processes() {
-        sh(&format!("kill -STOP {pid}")).ok();
-    }
+    signal_all(&stopped, Signal::SIGSTOP);
     let uptime = || {
         mounts(cell.init)
             .into_iter()
@@ -122,9 +120,7 @@ fn a_stopped_lxcfs_is_left_alone_and_delays_nobody_for_long() {
     };
     let before = uptime();
     let ran = remount_in_time(&host);
-    for pid in stopped.processes() {
-        sh(&format!("kill -CONT {pid}")).ok();
-    }
+    signal_all(&stopped, Signal::SIGCONT);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert_eq!(result(&ran, cell.init, "/proc/meminfo"), "replaced");
     assert_eq!(
@@ -175,13 +171,9 @@ fn a_path_through_a_stopped_file_system_costs_its_own_container_only() {
     let other = cell(&host, "mount --bind \"$1/proc/meminfo\" /proc/meminfo");
     host.follow();
     sleep(Duration::from_millis(1500));
-    for pid in stopped.processes() {
-        sh(&format!("kill -STOP {pid}")).ok();
-    }
+    signal_all(&stopped, Signal::SIGSTOP);
     let ran = remount_in_time(&host);
-    for pid in stopped.processes() {
-        sh(&format!("kill -CONT {pid}")).ok();
-    }
+    signal_all(&stopped, Signal::SIGCONT);
     assert_eq!(result(&ran, other.init, "/proc/meminfo"), "replaced");
     assert_eq!(total_mib(&other), 64);
     assert_eq!(
