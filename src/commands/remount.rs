@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use nix::fcntl::OFlag;
@@ -13,9 +16,15 @@ use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, geteuid, pipe2};
 
 use crate::cli::RemountArgs;
 use crate::remount::{self, Outcome, Row};
-use crate::sys::process;
+use crate::sys::{lock, process};
 
 const HEADINGS: [&str; 4] = ["CONTAINER", "PID", "PATH", "RESULT"];
+
+/// Locked by the remount that is at work.
+const TURN: &str = "/run/lxcfs-remount.lock";
+/// No remount takes as long.
+const LONGEST_TURN: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(10);
 
 /// First byte of what the worker says.
 const REPAIRED: u8 = b'0';
@@ -77,7 +86,8 @@ fn work(args: &RemountArgs) -> Vec<u8> {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
-    let (first, text) = match remount::run(&args.mountpoint, args.dry_run) {
+    let rows = take_turn().and_then(|_turn| remount::run(&args.mountpoint, args.dry_run));
+    let (first, text) = match rows {
         Ok(rows) => {
             let failed = |row: &Row| matches!(row.outcome, Outcome::Failed(_));
             let left_dead = rows.iter().any(failed);
@@ -86,6 +96,26 @@ fn work(args: &RemountArgs) -> Vec<u8> {
         Err(error) => (ERROR, format!("{error:#}")),
     };
     [&[first], text.as_bytes()].concat()
+}
+
+/// Waits until no other remount is at work: two that repair the same mount would leave one
+/// over the other. The turn ends when the file is closed.
+fn take_turn() -> anyhow::Result<Option<File>> {
+    let mut options = File::options();
+    let opened = options.write(true).create(true).mode(0o600).open(TURN);
+    let Ok(file) = opened else {
+        // Without a place for it, doing the work matters more.
+        return Ok(None);
+    };
+    let deadline = Instant::now() + LONGEST_TURN;
+    while lock::try_lock(&file).is_err() {
+        ensure!(
+            Instant::now() < deadline,
+            "another remount does not come to its end; end it first"
+        );
+        thread::sleep(POLL);
+    }
+    Ok(Some(file))
 }
 
 fn table(rows: &[Row]) -> String {

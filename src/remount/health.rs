@@ -9,7 +9,7 @@ use std::time::Instant;
 use nix::errno::Errno;
 use nix::sys::statfs::fstatfs;
 
-use super::inside::{self, PATIENCE};
+use super::inside::{PATIENCE, Pending};
 use super::spot::{Spot, mount_id};
 use super::survey::Place;
 use crate::host::process::Proc;
@@ -19,6 +19,9 @@ pub type Device = (u32, u32);
 
 /// Namespaces from which a file system is asked: a way to it may be blocked in one.
 const MOST_WAYS: usize = 3;
+/// File systems that are asked at the same time: each can cost a few threads, and there is
+/// one for each container where every container has its own lxcfs.
+const MOST_AT_ONCE: usize = 128;
 
 /// How a file system is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,31 +39,30 @@ pub enum Health {
 /// A mount of the file system, as number and path in one namespace.
 type Way = (u32, PathBuf);
 
-/// Asks each of the file systems, all at the same time.
+/// Asks each of the file systems, many at the same time.
 pub fn ask(
     places: &[Place],
     devices: &BTreeSet<Device>,
     proc: &Arc<Proc>,
 ) -> BTreeMap<Device, Health> {
+    let devices: Vec<_> = devices.iter().copied().collect();
+    let known = devices.chunks(MOST_AT_ONCE);
+    known
+        .flat_map(|some| ask_some(places, some, proc))
+        .collect()
+}
+
+fn ask_some(places: &[Place], devices: &[Device], proc: &Arc<Proc>) -> BTreeMap<Device, Health> {
     let (sender, answers) = mpsc::channel();
-    let mut asked = BTreeMap::new();
-    for device in devices {
-        let count = ways(places, *device)
-            .into_iter()
-            .take(MOST_WAYS)
-            .filter(|(place, ways)| {
-                start(
-                    place,
-                    ways.clone(),
-                    *device,
-                    sender.clone(),
-                    Arc::clone(proc),
-                )
-            })
-            .count();
-        asked.insert(*device, count);
-    }
-    drop(sender);
+    let ask_one = |device: &Device| {
+        let ways = ways(places, *device).into_iter().take(MOST_WAYS);
+        let started = ways.filter(|(place, ways)| {
+            let (sender, proc) = (sender.clone(), Arc::clone(proc));
+            start(place, ways.clone(), *device, sender, proc)
+        });
+        (*device, started.count())
+    };
+    let asked = devices.iter().map(ask_one).collect();
     collect(&asked, &answers)
 }
 
@@ -93,7 +95,7 @@ fn start(
         // Nobody listens any more if it took too long.
         let _ = sender.send((device, health));
     };
-    inside::start(&place.namespace, ask).is_ok()
+    Pending::start(&place.namespace, ask).is_ok()
 }
 
 /// One request that needs no file to be open and that no cache answers.

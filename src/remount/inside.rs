@@ -2,7 +2,7 @@
 //!
 //! A path of a container can lead through a file system whose server is stopped, and then
 //! even looking it up never ends. So each piece of work has a thread of its own that may
-//! be left behind, and nobody waits for its answer longer than [`PATIENCE`].
+//! be left behind.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -31,39 +31,55 @@ pub enum Trouble {
     Silent,
 }
 
-/// Starts `work` in the namespace; its result comes through the channel.
-///
-/// # Errors
-/// What starting a thread fails with.
-pub fn start<T: Send + 'static>(
-    namespace: &Namespace,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<Receiver<Result<T, Errno>>> {
-    let (sender, receiver) = mpsc::channel();
-    let namespace = namespace.clone();
-    let body = move || {
-        let result = enter(&namespace).map(|()| work());
-        // Nobody listens any more if it took too long.
-        let _ = sender.send(result);
-    };
-    thread::Builder::new().spawn(body)?;
-    Ok(receiver)
+/// Work that goes on in a thread.
+#[derive(Debug)]
+pub struct Pending<T>(Receiver<Result<T, Errno>>);
+
+impl<T: Send + 'static> Pending<T> {
+    /// Starts `work` in the namespace.
+    ///
+    /// # Errors
+    /// [`Trouble::Closed`] if there can be no more threads.
+    pub fn start(
+        namespace: &Namespace,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<Self, Trouble> {
+        let (sender, receiver) = mpsc::channel();
+        let namespace = namespace.clone();
+        let body = move || {
+            let result = enter(&namespace).map(|()| work());
+            // Nobody listens any more if it took too long.
+            let _ = sender.send(result);
+        };
+        match thread::Builder::new().spawn(body) {
+            Ok(_) => Ok(Self(receiver)),
+            Err(error) => Err(Trouble::Closed(errno(&error))),
+        }
+    }
+
+    /// The result, if it comes within `limit`; this can be asked again after
+    /// [`Trouble::Silent`].
+    ///
+    /// # Errors
+    /// [`Trouble`] if there is none.
+    pub fn wait(&self, limit: Duration) -> Result<T, Trouble> {
+        match self.0.recv_timeout(limit) {
+            Ok(result) => result.map_err(Trouble::Closed),
+            Err(_) => Err(Trouble::Silent),
+        }
+    }
 }
 
-/// The result of `work` in the namespace.
+/// The result of `work` in the namespace, if it comes within `limit`.
 ///
 /// # Errors
-/// [`Trouble`] if it gives none.
+/// [`Trouble`] if there is none.
 pub fn run<T: Send + 'static>(
     namespace: &Namespace,
+    limit: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Trouble> {
-    let answer = start(namespace, work)
-        .map_err(|error| Trouble::Closed(Errno::from_raw(error.raw_os_error().unwrap_or(0))))?;
-    match answer.recv_timeout(PATIENCE) {
-        Ok(result) => result.map_err(Trouble::Closed),
-        Err(_) => Err(Trouble::Silent),
-    }
+    Pending::start(namespace, work)?.wait(limit)
 }
 
 /// Gives this thread a root and a working directory of its own, those of the namespace.
@@ -73,4 +89,9 @@ fn enter(namespace: &Namespace) -> Result<(), Errno> {
         Some(fd) => setns(fd, CloneFlags::CLONE_NEWNS),
         None => Ok(()),
     }
+}
+
+/// The number of an error that the kernel gave.
+pub fn errno(error: &io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }

@@ -17,17 +17,25 @@ mod survey;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use nix::errno::Errno;
 
 use self::health::{Device, Health};
+use self::inside::{PATIENCE, Pending, Trouble};
 pub use self::repair::Outcome;
 use self::repair::{Repair, Task};
 use self::source::Source;
 use self::survey::{Closed, Place};
 use crate::host::process::Proc;
 use crate::parse::mountinfo::Mount;
+
+/// What the mounts of one namespace came to, by their paths.
+type Outcomes = Vec<(PathBuf, Outcome)>;
+
+/// A namespace in which the work takes longer is left to itself while others have their turn.
+const BRISK: Duration = Duration::from_millis(100);
 
 /// What became of one mount in one mount namespace.
 #[derive(Debug)]
@@ -54,25 +62,60 @@ pub fn run(mountpoint: &Path, dry_run: bool) -> anyhow::Result<Vec<Row>> {
     let (places, closed) = survey::places(&proc).context("cannot list the processes")?;
     let connections = Connections::examine(&places, &source, &proc);
     let mut rows: Vec<_> = closed.into_iter().map(unknown).collect();
-    for place in places {
-        let (tasks, outcomes) = connections.judge(&place, &source);
+    let mut slow = Vec::new();
+    for place in &places {
+        let (mounts, outcomes) = connections.judge(place, &source);
+        rows.extend(of_place(place, outcomes));
+        if mounts.is_empty() {
+            continue;
+        }
+        let (tasks, outcomes) = tasks(&mounts, place, &source)?;
+        rows.extend(of_place(place, outcomes));
+        let paths: Vec<_> = tasks
+            .iter()
+            .map(|task| task.mount.mount_point.clone())
+            .collect();
         let repair = Repair {
             proc: Arc::clone(&proc),
             fresh: source.device,
             stale: Arc::clone(&connections.stale),
             dry_run,
         };
-        let outcomes = outcomes
-            .into_iter()
-            .chain(carry_out(&tasks, &place, &source, repair)?);
-        rows.extend(outcomes.map(|(path, outcome)| Row {
-            container: place.container.clone(),
-            pid: place.pid,
-            path: Some(path),
-            outcome,
-        }));
+        let work = Pending::start(&place.namespace, move || repair.run(tasks));
+        match work.map(|work| (work.wait(BRISK), work)) {
+            Ok((Err(Trouble::Silent), work)) => slow.push((place, paths, work)),
+            Ok((done, _)) => rows.extend(conclude(place, paths, done)),
+            Err(trouble) => rows.extend(conclude(place, paths, Err(trouble))),
+        }
+    }
+    let deadline = Instant::now() + PATIENCE;
+    for (place, paths, work) in slow {
+        let done = work.wait(deadline.saturating_duration_since(Instant::now()));
+        rows.extend(conclude(place, paths, done));
     }
     Ok(rows)
+}
+
+fn of_place(place: &Place, outcomes: Outcomes) -> impl Iterator<Item = Row> {
+    outcomes.into_iter().map(|(path, outcome)| Row {
+        container: place.container.clone(),
+        pid: place.pid,
+        path: Some(path),
+        outcome,
+    })
+}
+
+/// What became of the mounts at `paths`, or that nobody knows.
+fn conclude(
+    place: &Place,
+    paths: Vec<PathBuf>,
+    done: Result<Outcomes, Trouble>,
+) -> impl Iterator<Item = Row> {
+    let outcomes = done.unwrap_or_else(|trouble| {
+        let failed = |path| (path, Outcome::Failed(trouble.to_string()));
+        paths.into_iter().map(failed).collect()
+    });
+    of_place(place, outcomes)
 }
 
 fn unknown(closed: Closed) -> Row {
@@ -126,12 +169,8 @@ impl Connections {
     }
 
     /// Which mounts of the namespace are to be repaired, and what there is to say of others.
-    fn judge<'a>(
-        &self,
-        place: &'a Place,
-        source: &Source,
-    ) -> (Vec<&'a Mount>, Vec<(PathBuf, Outcome)>) {
-        let (mut tasks, mut outcomes) = (Vec::new(), Vec::new());
+    fn judge<'a>(&self, place: &'a Place, source: &Source) -> (Vec<&'a Mount>, Outcomes) {
+        let (mut tasks, mut outcomes) = (Vec::new(), Outcomes::new());
         for view in &place.views {
             let mut say = |outcome| outcomes.push((view.mount_point.clone(), outcome));
             if self.silent.contains(&view.device) {
@@ -154,21 +193,18 @@ fn is_at_mountpoint(place: &Place, view: &Mount, source: &Source) -> bool {
         && view.mount_point == source.mountpoint
 }
 
-fn carry_out(
+/// What is to be done, with the fresh mounts that it takes, and what cannot be.
+fn tasks(
     mounts: &[&Mount],
     place: &Place,
     source: &Source,
-    repair: Repair,
-) -> anyhow::Result<Vec<(PathBuf, Outcome)>> {
-    if mounts.is_empty() {
-        return Ok(Vec::new());
-    }
+) -> anyhow::Result<(Vec<Task>, Outcomes)> {
+    let (mut tasks, mut outcomes) = (Vec::new(), Outcomes::new());
     let copies = source.copies(mounts.iter().map(|mount| mount.root.clone()).collect())?;
-    let (mut tasks, mut outcomes) = (Vec::new(), Vec::new());
     for (mount, copy) in mounts.iter().zip(copies) {
         let fresh = match copy {
             Ok(fresh) => Some(fresh),
-            Err(Errno::ENOENT) => None,
+            Err(Errno::ENOENT | Errno::ENOTDIR) => None,
             Err(errno) => {
                 let why = format!("lxcfs does not give its file: {errno}");
                 outcomes.push((mount.mount_point.clone(), Outcome::Failed(why)));
@@ -182,12 +218,5 @@ fn carry_out(
             covers: covers.cloned().collect(),
         });
     }
-    match inside::run(&place.namespace, move || repair.run(tasks)) {
-        Ok(done) => outcomes.extend(done),
-        Err(trouble) => outcomes.extend(mounts.iter().map(|mount| {
-            let why = trouble.to_string();
-            (mount.mount_point.clone(), Outcome::Failed(why))
-        })),
-    }
-    Ok(outcomes)
+    Ok((tasks, outcomes))
 }

@@ -4,9 +4,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::statfs::fstatfs;
 
 use super::health::Device;
@@ -16,6 +18,10 @@ use crate::host::process::Proc;
 use crate::parse::mountinfo::Mount;
 use crate::session::mount::FS_TYPE;
 use crate::sys::mounts::detached_copy;
+
+/// How long it may take to answer: it may just have been started, and nothing can be done
+/// without it.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A live lxcfs in this process's mount namespace.
 #[derive(Debug)]
@@ -34,7 +40,7 @@ impl Source {
     pub fn at(path: &Path, proc: &Arc<Proc>) -> anyhow::Result<Self> {
         let shown = path.display();
         let (wanted, proc) = (path.to_owned(), Arc::clone(proc));
-        let found = inside::run(&None, move || look(&wanted, &proc));
+        let found = inside::run(&None, PATIENCE, move || look(&wanted, &proc));
         let Ok(found) = found else {
             bail!("the lxcfs at {shown} does not answer; start it again first");
         };
@@ -51,29 +57,40 @@ impl Source {
         }
     }
 
-    /// A mount of each path of the tree, attached nowhere; `None` where there is nothing.
+    /// A mount of each path of the tree, attached nowhere, or why there is none: `ENOENT`
+    /// for what the tree does not have.
     ///
     /// # Errors
     /// One sentence if it does not answer any more or the kernel is too old.
     pub fn copies(&self, paths: Vec<PathBuf>) -> anyhow::Result<Vec<Result<OwnedFd, Errno>>> {
         let shown = self.mountpoint.display();
         let mountpoint = self.mountpoint.clone();
-        let copy = move || -> Vec<_> {
-            let below = |path: &PathBuf| {
-                let path = path.strip_prefix("/").unwrap_or(path);
-                // A slash at the end would ask for a directory.
-                detached_copy(mountpoint.join(path).components().as_path())
-            };
-            paths.iter().map(below).collect()
+        let copy_all = move || -> Result<Vec<_>, Errno> {
+            let tree = Spot::find(&mountpoint)?;
+            Ok(paths.iter().map(|path| copy(tree.top(), path)).collect())
         };
-        let copies = inside::run(&None, copy)
-            .with_context(|| format!("the lxcfs at {shown} does not answer any more"))?;
+        let copies = inside::run(&None, PATIENCE, copy_all)
+            .with_context(|| format!("the lxcfs at {shown} does not answer any more"))?
+            .with_context(|| format!("cannot use {shown}"))?;
         ensure!(
             !copies.iter().any(|copy| matches!(copy, Err(Errno::ENOSYS))),
             "remount needs Linux 5.12 or newer; restart the containers instead"
         );
         Ok(copies)
     }
+}
+
+/// `path` can be a container's invention, so it must not lead out of the tree.
+fn copy(tree: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+        .resolve(
+            ResolveFlag::RESOLVE_BENEATH
+                | ResolveFlag::RESOLVE_NO_SYMLINKS
+                | ResolveFlag::RESOLVE_NO_XDEV,
+        );
+    let below = path.strip_prefix("/").unwrap_or(path);
+    detached_copy(openat2(tree, &Path::new(".").join(below), how)?)
 }
 
 /// The mount at `path`, and whether it answers.

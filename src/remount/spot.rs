@@ -1,7 +1,6 @@
 //! One path of the mount namespace that the calling thread is in.
 
 use std::ffi::OsString;
-use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
@@ -10,6 +9,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::fchdir;
 
+use super::inside::errno;
 use crate::host::process::Proc;
 use crate::parse::mountinfo::{self, Mount};
 
@@ -107,8 +107,4 @@ pub fn mount_id(proc: &Proc, file: impl AsFd) -> Result<u32, Errno> {
     text.lines()
         .find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok())
         .ok_or(Errno::ENOSYS)
-}
-
-fn errno(error: &io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use nix::sys::stat::fstat;
 use nix::unistd::getpid;
 
-use super::inside::{self, Namespace, Trouble};
+use super::inside::{self, Namespace, PATIENCE, Trouble};
 use super::name;
 use super::spot::table;
 use crate::host::process::{self, Proc};
@@ -66,7 +66,7 @@ pub fn places(proc: &Arc<Proc>) -> io::Result<(Vec<Place>, Vec<Closed>)> {
             }
         };
         seen.insert(inode);
-        let container = match namespace {
+        let container = || match namespace {
             None => Some("host".to_owned()),
             Some(_) => name::container(&proc.read(pid, "cgroup").unwrap_or_default()),
         };
@@ -74,14 +74,14 @@ pub fn places(proc: &Arc<Proc>) -> io::Result<(Vec<Place>, Vec<Closed>)> {
             Ok((views, _)) if views.is_empty() => {}
             Ok((views, covers)) => places.push(Place {
                 pid,
-                container,
+                container: container(),
                 namespace,
                 views,
                 covers,
             }),
             Err(trouble) => closed.push(Closed {
                 pid,
-                container,
+                container: container(),
                 trouble,
             }),
         }
@@ -92,7 +92,8 @@ pub fn places(proc: &Arc<Proc>) -> io::Result<(Vec<Place>, Vec<Closed>)> {
 /// The lxcfs mounts of the namespace, and what lies on them.
 fn mounts(namespace: &Namespace, proc: &Arc<Proc>) -> Result<(Vec<Mount>, Vec<Mount>), Trouble> {
     let reader = Arc::clone(proc);
-    let mut all = inside::run(namespace, move || table(&reader))?.map_err(Trouble::Closed)?;
+    let mut all =
+        inside::run(namespace, PATIENCE, move || table(&reader))?.map_err(Trouble::Closed)?;
     let views: Vec<_> = all
         .extract_if(.., |mount| mount.fs_type == FS_TYPE)
         .collect();

@@ -1,9 +1,6 @@
 //! Mounts as file descriptors (man: open_tree(2), move_mount(2), mount_setattr(2)).
 
-use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 use nix::errno::Errno;
 
@@ -29,17 +26,22 @@ pub enum Layer {
     Beneath,
 }
 
-/// A copy of the mount at `path` that shows what lies at `path`, attached nowhere. It is
-/// gone when the fd is closed before [`attach`].
+/// A mount that shows what `file` stands for, attached nowhere. It is gone when the fd is
+/// closed before [`attach`].
 ///
 /// # Errors
-/// What open_tree(2) says: `ENOENT` if there is no such path, `ENOSYS` before Linux 5.2.
-pub fn detached_copy(path: &Path) -> Result<OwnedFd, Errno> {
-    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
-    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
-    // SAFETY: `path` is a string that lives until the call returns.
+/// What open_tree(2) says: `ENOSYS` before Linux 5.2.
+pub fn detached_copy(file: impl AsFd) -> Result<OwnedFd, Errno> {
+    let empty_path = libc::AT_EMPTY_PATH.cast_unsigned();
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | empty_path;
+    // SAFETY: the path is a string, and the fd is open.
     let fd = Errno::result(unsafe {
-        libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags)
+        libc::syscall(
+            libc::SYS_open_tree,
+            file.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+        )
     })?;
     let fd = RawFd::try_from(fd).map_err(|_| Errno::EBADF)?;
     // SAFETY: the kernel just made this fd for us; nobody else owns it.

@@ -4,6 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::common::daemon::binary;
 use crate::common::figures::keyed;
 use crate::common::{Cell, Daemon, Inside, Limits, Ran, patience, run, run_within, wait_for};
@@ -93,6 +96,13 @@ pub fn cell_with(host: &Host, propagation: &str, script: &str) -> Cell {
     let cell = Cell::with_init(&limits, &argv, true);
     wait_until_it_sleeps(cell.init);
     cell
+}
+
+/// Signals all processes of a daemon; one that has ended meanwhile does not matter.
+pub fn signal_all(daemon: &Daemon, signal: Signal) {
+    for pid in daemon.processes() {
+        let _ = kill(Pid::from_raw(pid), signal);
+    }
 }
 
 #[track_caller]

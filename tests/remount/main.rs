@@ -17,6 +17,7 @@ mod common;
 mod engines;
 mod host;
 mod leave_alone;
+mod meanwhile;
 mod namespaces;
 mod refusals;
 mod unanswering;

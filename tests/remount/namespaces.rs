@@ -1,10 +1,10 @@
 //! What the kernel does with mounts of different kinds of namespaces.
 
 use crate::common::daemon::binary;
-use crate::common::{Cell, Daemon, alone, skip};
+use crate::common::{Cell, Daemon, Inside, alone, children, run, sh, skip};
 use crate::host::{
     Host, assert_dead, assert_settled, cell, cell_with, debians, mounts, options_at, read, result,
-    total_mib,
+    total_mib, wait_until_it_sleeps,
 };
 
 const MEMINFO: &str = "mount --bind \"$1/proc/meminfo\" /proc/meminfo";
@@ -52,6 +52,48 @@ fn the_whole_tree_works_as_files_of_it_do() {
     }
     assert_eq!(mounts(cell.init).len(), count);
     assert_settled(&host, &[cell.init]);
+}
+
+#[test]
+fn a_file_bound_over_a_file_of_the_whole_tree_comes_back_on_the_fresh_tree() {
+    let _turn = alone();
+    let mut host = host();
+    let script = "mount --bind \"$1\" /mnt; mount --bind \"$1/proc/meminfo\" /mnt/proc/uptime";
+    let cell = cell(&host, script);
+    let count = mounts(cell.init).len();
+    host.follow();
+    let ran = host.remount(&[]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(result(&ran, cell.init, "/mnt"), "replaced");
+    assert_eq!(result(&ran, cell.init, "/mnt/proc/uptime"), "replaced");
+    assert!(
+        read(&cell, "/mnt/proc/uptime")
+            .ok()
+            .starts_with("MemTotal:")
+    );
+    assert_eq!(mounts(cell.init).len(), count);
+    assert_settled(&host, &[cell.init]);
+}
+
+#[test]
+fn a_bind_on_the_host_itself_is_replaced() {
+    let _turn = alone();
+    let mut host = host();
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let path = file.path().to_str().expect("an ASCII path");
+    let source = host.point().join("proc/meminfo");
+    sh(&format!("mount --bind '{}' {path}", source.display())).ok();
+    host.follow();
+    let ran = host.remount(&[]);
+    let line = ran.out.lines().find(|line| line.contains(path));
+    let shown = std::fs::read_to_string(path);
+    sh(&format!("umount -l {path}")).ok();
+    let line = line.unwrap_or_else(|| panic!("{ran:?}"));
+    assert!(
+        line.starts_with("host ") && line.ends_with(" replaced"),
+        "{line}"
+    );
+    assert!(shown.expect("the fresh file").starts_with("MemTotal:"));
 }
 
 #[test]
@@ -109,21 +151,19 @@ fn peers_that_share_mounts_get_one_each() {
         "mount --make-rshared /\n{MEMINFO}\nunshare --mount --propagation unchanged sleep 100000 &"
     );
     let cell = cell(&host, &script);
-    let peer = crate::common::children(cell.init)[0];
-    crate::host::wait_until_it_sleeps(peer);
+    let peer = children(cell.init)[0];
+    wait_until_it_sleeps(peer);
     let counts = [cell.init, peer].map(|pid| mounts(pid).len());
     host.follow();
     let ran = host.remount(&[]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     for pid in [cell.init, peer] {
         assert_eq!(options_at(pid, "/proc/meminfo").len(), 1, "{ran:?}");
-        let inside = crate::common::Inside {
+        let inside = Inside {
             init: pid,
             cgroup: cell.cgroup.clone(),
         };
-        let shown = crate::common::run(
-            &mut inside.command(&["cat", &format!("/proc/{pid}/root/proc/meminfo")]),
-        );
+        let shown = run(&mut inside.command(&["cat", &format!("/proc/{pid}/root/proc/meminfo")]));
         assert!(shown.ok().starts_with("MemTotal:"));
     }
     assert_eq!([cell.init, peer].map(|pid| mounts(pid).len()), counts);
@@ -147,8 +187,8 @@ fn a_namespace_inside_a_container_is_repaired_too() {
     let _turn = alone();
     let mut host = host();
     let cell = cell(&host, &format!("{MEMINFO}\nunshare --mount sleep 100000 &"));
-    let nested = crate::common::children(cell.init)[0];
-    crate::host::wait_until_it_sleeps(nested);
+    let nested = children(cell.init)[0];
+    wait_until_it_sleeps(nested);
     host.follow();
     let ran = host.remount(&[]);
     assert_eq!(result(&ran, cell.init, "/proc/meminfo"), "replaced");
@@ -201,9 +241,7 @@ fn a_directory_that_an_engine_hides_stays_hidden() {
     host.follow();
     assert_eq!(host.remount(&[]).code, Some(0));
     assert_eq!(mounts(cell.init).len(), count);
-    let listed = crate::common::run(
-        &mut cell.command(&["ls", &format!("/proc/{}/root{hidden}", cell.init)]),
-    );
+    let listed = run(&mut cell.command(&["ls", &format!("/proc/{}/root{hidden}", cell.init)]));
     assert_eq!(listed.ok(), "");
     read(&cell, "/srv/online").ok();
     assert_settled(&host, &[cell.init]);

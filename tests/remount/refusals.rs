@@ -5,9 +5,11 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use nix::sys::signal::Signal;
+
 use crate::common::daemon::binary;
-use crate::common::{Daemon, Ran, alone, patience, run, run_within, sh};
-use crate::host::{Host, cell};
+use crate::common::{Daemon, Ran, alone, patience, run, run_within};
+use crate::host::{Host, cell, signal_all};
 
 fn remount(args: &[&str]) -> Ran {
     run(Command::new(binary()).arg("remount").args(args))
@@ -69,16 +71,12 @@ fn a_mountpoint_that_does_not_answer_is_refused() {
     let _turn = alone();
     let daemon = Daemon::start(&[]);
     let point = daemon.arg("").trim_end_matches('/').to_owned();
-    for pid in daemon.processes() {
-        sh(&format!("kill -STOP {pid}")).ok();
-    }
+    signal_all(&daemon, Signal::SIGSTOP);
     let ran = run_within(
         Command::new(binary()).args(["remount", &point]),
-        patience(10),
+        patience(30),
     );
-    for pid in daemon.processes() {
-        sh(&format!("kill -CONT {pid}")).ok();
-    }
+    signal_all(&daemon, Signal::SIGCONT);
     let sentence = format!("the lxcfs at {point} does not answer; start it again first");
     assert_refused(&ran, 1, &sentence);
 }

@@ -6,15 +6,16 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::Stdio;
 use std::thread;
-use std::time::Instant;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use crate::common::daemon::binary;
-use crate::common::{Daemon, alone, patience, run_within, sh};
-use crate::host::{Host, cell, debians, mounts, result, total_mib};
+use crate::common::{Daemon, alone, patience, run_within, skip};
+use crate::host::{Host, cell, debians, mounts, read, result, signal_all, total_mib};
 
 /// A file system whose server reads every request and answers none: who waits for it cannot even be killed.
 struct Swallower {
@@ -110,9 +111,7 @@ fn a_stopped_lxcfs_is_left_alone_and_delays_nobody_for_long() {
     );
     let cell = cell(&host, &script);
     host.follow();
-    for pid in stopped.processes() {
-        sh(&format!("kill -STOP {pid}")).ok();
-    }
+    signal_all(&stopped, Signal::SIGSTOP);
     let uptime = || {
         mounts(cell.init)
             .into_iter()
@@ -121,9 +120,7 @@ fn a_stopped_lxcfs_is_left_alone_and_delays_nobody_for_long() {
     };
     let before = uptime();
     let ran = remount_in_time(&host);
-    for pid in stopped.processes() {
-        sh(&format!("kill -CONT {pid}")).ok();
-    }
+    signal_all(&stopped, Signal::SIGCONT);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert_eq!(result(&ran, cell.init, "/proc/meminfo"), "replaced");
     assert_eq!(
@@ -154,4 +151,43 @@ fn requests_that_are_read_and_never_answered_hold_nobody() {
         "left alone: its lxcfs does not answer"
     );
     assert_eq!(total_mib(&cell), 64);
+}
+
+#[test]
+fn a_path_through_a_stopped_file_system_costs_its_own_container_only() {
+    let debians = match debians() {
+        Ok(debians) => debians,
+        Err(why) => skip!("{why}"),
+    };
+    let _turn = alone();
+    let mut host = Host::served_by(&binary());
+    // Debian's names are looked up anew after a second.
+    let stopped = Daemon::start_as(&debians, &[]);
+    let script = format!(
+        "mount --bind '{}' /srv; mount --bind \"$1/proc/meminfo\" /srv/proc/uptime",
+        stopped.point().display()
+    );
+    let blocked = cell(&host, &script);
+    let other = cell(&host, "mount --bind \"$1/proc/meminfo\" /proc/meminfo");
+    host.follow();
+    sleep(Duration::from_millis(1500));
+    signal_all(&stopped, Signal::SIGSTOP);
+    let ran = remount_in_time(&host);
+    signal_all(&stopped, Signal::SIGCONT);
+    assert_eq!(result(&ran, other.init, "/proc/meminfo"), "replaced");
+    assert_eq!(total_mib(&other), 64);
+    assert_eq!(
+        result(&ran, blocked.init, "/srv/proc/uptime"),
+        "not repaired: its file system does not answer"
+    );
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+
+    // As soon as it answers again, so does the rest.
+    let ran = host.remount(&[]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(
+        read(&blocked, "/srv/proc/uptime")
+            .ok()
+            .starts_with("MemTotal:")
+    );
 }
