@@ -51,6 +51,23 @@ pub enum Command {
     Run(RunArgs),
     /// Print what a process would read
     Show(ShowArgs),
+    /// Repair what a dead lxcfs left mounted in containers
+    ///
+    /// Puts fresh files in place of the dead ones, from outside: containers need not be
+    /// restarted. Files of other lxcfs that are alive are left alone.
+    Remount(RemountArgs),
+    /// Answer requests on the fds of a holder, with the arguments of that
+    #[command(hide = true)]
+    Serve(DaemonArgs),
+    /// Take the mount away if systemd has stopped the unit for good
+    #[command(hide = true)]
+    Stopped {
+        /// The unit, e.g. lxcfs.service
+        #[arg(long)]
+        unit: String,
+        /// Where it was mounted
+        mountpoint: PathBuf,
+    },
     /// Tell by the exit code whether a file can be read; the daemon asks about its own
     #[command(hide = true)]
     Answers {
@@ -121,6 +138,10 @@ pub struct DaemonArgs {
     /// Since when uptime counts
     #[arg(long, value_enum, default_value_t)]
     pub uptime: UptimeOrigin,
+
+    /// Do without the kernel's sending requests again (Linux 6.9), as on an older one
+    #[arg(long, hide = true)]
+    pub no_resend: bool,
 
     /// Directory to mount at, e.g. /var/lib/lxcfs
     #[arg(required = true)]
@@ -213,6 +234,18 @@ pub struct ShowArgs {
     /// Tell which cgroup, files and limits the figures come from
     #[arg(long)]
     pub explain: bool,
+}
+
+/// Arguments of `lxcfs remount`.
+#[derive(Debug, Args)]
+pub struct RemountArgs {
+    /// Print what would be done, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Where the lxcfs is mounted whose files the containers get
+    #[arg(default_value = "/var/lib/lxcfs")]
+    pub mountpoint: PathBuf,
 }
 
 /// One sentence that says what is wrong with a command line.
@@ -341,6 +374,24 @@ mod tests {
     }
 
     #[test]
+    fn remount_takes_the_usual_mountpoint_or_another() {
+        for (line, dry_run, mountpoint) in [
+            ("lxcfs remount", false, "/var/lib/lxcfs"),
+            ("lxcfs remount --dry-run /m", true, "/m"),
+        ] {
+            match parse(line).unwrap().command {
+                Some(Command::Remount(args)) => {
+                    assert_eq!(
+                        (args.dry_run, args.mountpoint),
+                        (dry_run, mountpoint.into())
+                    );
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
     fn sizes_have_suffixes_in_powers_of_1024() {
         assert_eq!(size("7"), Ok(7));
         assert_eq!(size("2K"), Ok(2048));
@@ -375,6 +426,8 @@ mod tests {
             ("lxcfs -f run ls", "--foreground"),
             ("lxcfs show", "PID"),
             ("lxcfs show 0", "PID"),
+            ("lxcfs remount --bogus", "--bogus"),
+            ("lxcfs remount /a /b", "/b"),
         ] {
             let sentence = refusal(line);
             assert!(sentence.contains(word), "{line}: {sentence}");

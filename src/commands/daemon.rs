@@ -1,36 +1,44 @@
-//! The daemon: mount, serve, and tidy up at the end.
+//! The daemon: mounts, and has a server answer for as long as it lives.
+//!
+//! This is the holder's process. What it knows how to do without the files of the system is
+//! in [`crate::session::holder`].
 
+use std::ffi::OsString;
 use std::io::{Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::{Command, ExitCode, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::{geteuid, getpid};
+use sd_notify::NotifyState;
 
 use crate::cli::DaemonArgs;
-use crate::container::Journal;
-use crate::container::load::PERIOD_NSEC;
-use crate::fs::{LxcFs, SysTree, Views};
-use crate::session::{mount::Mount, server};
-use crate::sys::process;
+use crate::session::control::Control;
+use crate::session::held::Held;
+use crate::session::holder::{self, Holder, Outcome, Owner};
+use crate::session::mount::Mount;
+use crate::session::{CONTROL, server, store};
+use crate::sys::exec::{self, Named, Program};
 
-/// Serving threads. More of them only help where a request can wait for something.
-const MOST_THREADS: usize = 4;
+/// A server that has not answered for so long is replaced, unless the service manager sets
+/// another time.
+const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Housekeeping rounds from one clean-up to the next.
-const ROUNDS_PER_CLEAN_UP: u32 = 6;
+/// How long the program that is installed now may take to tell its version.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Serves until it is told to end or the file system is unmounted.
+/// What a service manager tells the process that it started, and no child of it.
+const MANAGERS_VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_PID", "FDSTORE"];
+
+/// Variable that tells a daemon that takes over that SIGUSR2 has switched the views off.
+const VIEWS_OFF: &str = "LXCFS_VIEWS_OFF";
+
+/// Holds the mount until it is told to end or the file system is unmounted.
 ///
 /// # Errors
 /// One sentence about what stands in the way of serving.
@@ -41,8 +49,9 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
     if !geteuid().is_root() {
         bail!("only root can mount for all users; run it as root");
     }
+    let inherited = exec::inherited().context("cannot take over the fds handed to this process")?;
     report_compatible_options(args);
-    let signals = block_signals()?;
+    holder::block_signals().context("cannot block signals")?;
     let pid_file = PidFile::lock(
         &args
             .pid_file
@@ -50,81 +59,187 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
             .unwrap_or_else(|| args.runtime_dir.join("lxcfs.pid")),
     )?;
     pid_file.write()?;
-    // Half of the fd table is left for what requests open for a moment.
-    let views = Arc::new(
-        Views::open(raise_fd_limit() / 2, args.view_options(), journal()?)
-            .context("cannot read the host's figures")?,
-    );
-    let sys = SysTree::open(Path::new("/sys/devices/system/cpu"))
-        .context("cannot open /sys/devices/system/cpu")?;
 
-    // Readers that are not interrupted put several requests before a thread wakes up.
-    if let Err(errno) = process::interrupt_nobody() {
-        log::debug!("cannot change the scheduling policy: {errno}");
+    let (mount, held, resumes) = connect(args, mountpoint, inherited)?;
+    let stored = store::put(&held).unwrap_or_else(|error| {
+        log::warn!("the service manager cannot keep the connection: {error}");
+        false
+    });
+    let patience = sd_notify::watchdog_enabled().unwrap_or(PATIENCE);
+    let (control, servers_end) = Control::pair().context("cannot make a pair of sockets")?;
+    let program = server_program(&held, servers_end).context("cannot make a server ready")?;
+    let manager = Manager {
+        program: installed_program().context("cannot tell the path of this program")?,
+        mountpoint: mount.mountpoint().to_owned(),
+        interval: patience / 4,
+        pinged: Instant::now(),
+    };
+    let views_off = std::env::var_os(VIEWS_OFF).is_some_and(|value| value == "1");
+    let mut holder = Holder::new(manager, program, control, patience, resumes, views_off)
+        .context("cannot wait for signals")?;
+    match holder.run() {
+        Ok(Outcome::TakeOver) => {
+            let installed = installed_program()?;
+            mount.leave();
+            become_installed(&installed, &held, holder.views_off())
+        }
+        Ok(Outcome::Ended) if stored => {
+            // Whether this is the end for good or a restart, the service manager knows. See
+            // the command `stopped`.
+            mount.leave();
+            Ok(ExitCode::SUCCESS)
+        }
+        Ok(Outcome::Ended) => Ok(ExitCode::SUCCESS),
+        Ok(Outcome::Unmounted) => {
+            forget(stored, &held);
+            Ok(ExitCode::SUCCESS)
+        }
+        // The server has said why.
+        Ok(Outcome::NeverServed) => {
+            forget(stored, &held);
+            Ok(ExitCode::FAILURE)
+        }
+        Err(error) => {
+            holder.kill_server();
+            forget(stored, &held);
+            mount.abort();
+            Err(error)
+        }
     }
-    let mount = Mount::new(mountpoint, &args.options)?;
-    let fds = mount
-        .fds(thread_count())
-        .context("cannot open further fds of the FUSE connection")?;
-    let filesystem = LxcFs::new(Arc::clone(&views), sys);
-    let connection = mount
-        .fd()
-        .context("cannot open further fds of the FUSE connection")?;
-    let (threads, notifier) = server::serve(&filesystem, fds).context("cannot start serving")?;
-    if let Some(notifier) = notifier {
-        filesystem.connect(notifier, connection);
-    }
-    check_that_it_answers(mount.mountpoint())?;
+}
 
-    let unmounted = Arc::new(AtomicBool::new(false));
-    watch(threads, Arc::clone(&unmounted))?;
-    keep_house(Arc::clone(&views))?;
-    log::info!("serving {}", mount.mountpoint().display());
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-        log::warn!("cannot tell systemd that the files are ready: {error}");
+/// The connection that an earlier process left, or a new one. Tells which.
+fn connect(
+    args: &DaemonArgs,
+    mountpoint: &Path,
+    inherited: Vec<Named>,
+) -> anyhow::Result<(Mount, Held, bool)> {
+    if let Some(held) = Held::adopt(inherited).context("cannot take over the connection")? {
+        if let Some(mount) = Mount::adopt(mountpoint, held.minor) {
+            log::info!("going on with what is mounted at {}", mountpoint.display());
+            return Ok((mount, held, true));
+        }
+        log::warn!(
+            "what was served before is not mounted at {}; mounting anew",
+            mountpoint.display()
+        );
+        forget(true, &held);
     }
-    loop {
-        match signals.wait()? {
-            Signal::SIGUSR1 => log::info!("SIGUSR1 has no effect: there is nothing to reload"),
-            Signal::SIGUSR2 => {
-                let on = views.toggle();
-                log::info!(
-                    "the container views are {}",
-                    if on {
-                        "on"
-                    } else {
-                        "off: the host's files are shown"
-                    }
-                );
+    let (mount, connection) = Mount::new(mountpoint, &args.options)?;
+    let held = Held::new(
+        connection,
+        mount.minor(),
+        server::thread_count(),
+        !args.no_resend,
+    )
+    .context("cannot set up the connection")?;
+    Ok((mount, held, false))
+}
+
+/// Takes the connection out of the fd store, so that it ends with this process.
+fn forget(stored: bool, held: &Held) {
+    if stored && let Err(error) = store::clear(held) {
+        log::warn!("the service manager still keeps the connection: {error}");
+    }
+}
+
+/// This very program, also when another one lies at its path by now.
+fn server_program(held: &Held, control: std::os::fd::OwnedFd) -> std::io::Result<Program> {
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    arguments.insert(1.min(arguments.len()), "serve".into());
+    let mut fds = held.copies()?;
+    fds.push(Named {
+        name: CONTROL.to_owned(),
+        fd: control,
+    });
+    let path = "/proc/self/exe".as_ref();
+    Program::new(path, &arguments, &MANAGERS_VARIABLES, &[], &fds)
+}
+
+/// The path that this program was started by; a newer version may lie there later.
+fn installed_program() -> std::io::Result<PathBuf> {
+    match std::env::args_os().next().map(PathBuf::from) {
+        Some(path) if path.is_absolute() => Ok(path),
+        _ => std::env::current_exe(),
+    }
+}
+
+/// Makes way for the program at `path`, with everything it needs to go on.
+fn become_installed(path: &Path, held: &Held, views_off: bool) -> anyhow::Result<ExitCode> {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let copies = held.copies().context("cannot hand over the connection")?;
+    let mut failure = Errno::ENOENT;
+    // If the installed one cannot be executed after all, this one goes on.
+    for path in [path, Path::new("/proc/self/exe")] {
+        let views_off = [(VIEWS_OFF, if views_off { "1" } else { "0" })];
+        let program = Program::new(path.as_os_str(), &arguments, &[], &views_off, &copies)?;
+        failure = program.execute();
+    }
+    Err(failure).context("cannot execute this program again")
+}
+
+/// What the holder tells others.
+struct Manager {
+    program: PathBuf,
+    mountpoint: PathBuf,
+    interval: Duration,
+    pinged: Instant,
+}
+
+impl Owner for Manager {
+    fn on_ready(&mut self) {
+        log::info!("serving {}", self.mountpoint.display());
+        if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
+            log::warn!("cannot tell the service manager that the files are ready: {error}");
+        }
+    }
+
+    fn on_alive(&mut self) {
+        if self.pinged.elapsed() >= self.interval {
+            self.pinged = Instant::now();
+            if let Err(error) = sd_notify::notify(&[NotifyState::Watchdog]) {
+                log::warn!("cannot tell the service manager that this process lives: {error}");
             }
-            signal => {
-                match unmounted.load(Ordering::Relaxed) {
-                    true => log::info!("unmounted from outside; ending"),
-                    false => log::info!("{signal}; ending"),
-                }
-                return Ok(ExitCode::SUCCESS);
+        }
+    }
+
+    fn may_take_over(&mut self) -> bool {
+        let path = self.program.display();
+        match version_of(&self.program) {
+            Ok(version) => {
+                log::info!("going on with {path}, {version}");
+                true
+            }
+            Err(error) => {
+                log::error!("not going on with {path}: {error:#}");
+                false
             }
         }
     }
 }
 
-/// Reads one of the files, in a process of its own: if this one were killed while it waits
-/// for itself, the wait would keep its fds open, and the connection alive, for ever.
-fn check_that_it_answers(mountpoint: &Path) -> anyhow::Result<()> {
-    let outcome = Command::new("/proc/self/exe")
-        .arg("answers")
-        .arg(mountpoint.join("proc/uptime"))
-        .env_remove("NOTIFY_SOCKET")
-        .output()
-        .context("cannot start the check of the mounted files")?;
-    if !outcome.status.success() {
-        let error = String::from_utf8_lossy(&outcome.stderr);
-        bail!(
-            "the mounted files do not answer: {}",
-            error.trim().trim_start_matches("lxcfs: ")
-        );
+/// What the program says its version is.
+fn version_of(program: &Path) -> anyhow::Result<String> {
+    let mut child = Command::new(program)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let deadline = Instant::now() + CHECK_TIMEOUT;
+    while child.try_wait()?.is_none() {
+        if Instant::now() >= deadline {
+            child.kill()?;
+            child.wait()?;
+            bail!("it does not tell its version");
+        }
+        thread::sleep(Duration::from_millis(2));
     }
-    Ok(())
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        bail!("asked for its version it ended with {}", output.status);
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 fn report_compatible_options(args: &DaemonArgs) {
@@ -168,81 +283,6 @@ fn report_compatible_options(args: &DaemonArgs) {
     for (_, option, reason) in given.into_iter().filter(|(given, ..)| *given) {
         log::info!("{option} has no effect: {reason}");
     }
-}
-
-/// The signals that the main thread waits for; blocked in all threads made from now on.
-fn block_signals() -> anyhow::Result<SigSet> {
-    let mut signals = SigSet::empty();
-    for signal in [
-        Signal::SIGTERM,
-        Signal::SIGINT,
-        Signal::SIGHUP,
-        Signal::SIGUSR1,
-        Signal::SIGUSR2,
-    ] {
-        signals.add(signal);
-    }
-    signals.thread_block().context("cannot block signals")?;
-    Ok(signals)
-}
-
-/// What is to outlive this process.
-fn journal() -> anyhow::Result<Journal> {
-    let memory = memfd_create("lxcfs-journal", MFdFlags::MFD_CLOEXEC)
-        .context("cannot make a file in memory")?;
-    Ok(Journal::resume(memory.into()))
-}
-
-/// Allows as many open files as the system lets this process have.
-fn raise_fd_limit() -> usize {
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
-        return 1024;
-    };
-    let limit = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
-        Ok(()) => hard,
-        Err(_) => soft,
-    };
-    usize::try_from(limit).unwrap_or(usize::MAX)
-}
-
-fn thread_count() -> usize {
-    thread::available_parallelism()
-        .map_or(2, usize::from)
-        .clamp(2, MOST_THREADS)
-}
-
-/// Ends the process when the serving threads end, which they do after an unmount.
-fn watch(threads: Vec<thread::JoinHandle<()>>, unmounted: Arc<AtomicBool>) -> anyhow::Result<()> {
-    let wait = move || {
-        for thread in threads {
-            let _ = thread.join();
-        }
-        unmounted.store(true, Ordering::Relaxed);
-        let _ = kill(getpid(), Signal::SIGTERM);
-    };
-    thread::Builder::new()
-        .name("watch".to_owned())
-        .spawn(wait)
-        .context("cannot start a thread")?;
-    Ok(())
-}
-
-/// Keeps load averages up to date and drops what is known of ended containers.
-fn keep_house(views: Arc<Views>) -> anyhow::Result<()> {
-    let work = move || {
-        for round in 1_u32.. {
-            thread::sleep(Duration::from_nanos(PERIOD_NSEC));
-            views.keep_up();
-            if round % ROUNDS_PER_CLEAN_UP == 0 {
-                views.clean_up();
-            }
-        }
-    };
-    thread::Builder::new()
-        .name("housekeeping".to_owned())
-        .spawn(work)
-        .context("cannot start a thread")?;
-    Ok(())
 }
 
 /// The file that tells the daemon's pid, locked as long as it runs.

@@ -1,8 +1,11 @@
 //! One file for each subcommand.
 
 pub mod daemon;
+pub mod remount;
 pub mod run;
+pub mod serve;
 pub mod show;
+pub mod stopped;
 
 use std::process::ExitCode;
 
@@ -39,6 +42,9 @@ pub fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
         None => Ok(daemon::run(&cli.daemon)?),
         Some(Command::Run(args)) => run::run(args),
         Some(Command::Show(args)) => Ok(show::run(args)?),
+        Some(Command::Remount(args)) => Ok(remount::run(args)?),
+        Some(Command::Serve(args)) => Ok(serve::run(args)?),
+        Some(Command::Stopped { unit, mountpoint }) => Ok(stopped::run(unit, mountpoint)?),
         Some(Command::Answers { file }) => {
             std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
             Ok(ExitCode::SUCCESS)
@@ -48,12 +54,11 @@ pub fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
 
 /// Logs to standard error; `RUST_LOG` overrides the level.
 fn init_logging(cli: &Cli) {
-    let level = if cli.daemon.debug {
-        LevelFilter::Debug
-    } else if cli.command.is_some() {
-        LevelFilter::Warn
-    } else {
-        LevelFilter::Info
+    let level = match &cli.command {
+        None if cli.daemon.debug => LevelFilter::Debug,
+        Some(Command::Serve(args)) if args.debug => LevelFilter::Debug,
+        None | Some(Command::Serve(_)) => LevelFilter::Info,
+        Some(_) => LevelFilter::Warn,
     };
     env_logger::Builder::new()
         .filter_level(level)

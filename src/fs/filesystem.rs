@@ -14,6 +14,7 @@ use fuser::{
 use nix::errno::Errno;
 use nix::sys::stat::{FileStat, SFlag};
 
+use super::drain::Drain;
 use super::handles::{Handles, Part};
 use super::linger::Linger;
 use super::sendfile::NotedSizes;
@@ -41,6 +42,7 @@ struct Shared {
     handles: Handles,
     sizes: NotedSizes,
     linger: Linger,
+    drain: Drain,
     mounted: SystemTime,
 }
 
@@ -57,6 +59,7 @@ impl LxcFs {
             handles,
             sizes: NotedSizes::new(boottime_nsec() / 1000),
             linger: Linger::default(),
+            drain: Drain::default(),
             mounted: SystemTime::now(),
         }))
     }
@@ -65,6 +68,17 @@ impl LxcFs {
     pub fn connect(&self, notifier: Notifier, connection: OwnedFd) {
         self.0.sizes.connect(notifier);
         self.0.linger.connect(connection);
+    }
+
+    /// Brings the serving threads to rest, each after the next request that it answers.
+    pub fn drain(&self) {
+        self.0.drain.ask();
+    }
+
+    /// Waits until so many threads rest, but no longer than `timeout`. Gives whether they do.
+    #[must_use]
+    pub fn rests(&self, threads: usize, timeout: Duration) -> bool {
+        self.0.drain.wait(threads, timeout)
     }
 }
 
@@ -269,6 +283,7 @@ fn attempt<T>(work: impl FnOnce() -> Result<T, Errno>) -> Result<T, fuser::Errno
 
 impl Filesystem for LxcFs {
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let _turn = self.0.drain.turn();
         match attempt(|| self.0.look_up(parent.0, name)) {
             Ok((attr, keep)) => {
                 let keep_name = keep.max(A_WHILE);
@@ -285,6 +300,7 @@ impl Filesystem for LxcFs {
         handle: Option<FileHandle>,
         reply: ReplyAttr,
     ) {
+        let _turn = self.0.drain.turn();
         match attempt(|| {
             self.0
                 .attributes(inode.0, handle.is_some(), reader(request))
@@ -295,6 +311,7 @@ impl Filesystem for LxcFs {
     }
 
     fn readlink(&self, _request: &Request, inode: INodeNo, reply: ReplyData) {
+        let _turn = self.0.drain.turn();
         match attempt(|| self.0.sys.link_target(&self.0.sys.path(inode.0)?)) {
             Ok(target) => reply.data(target.as_encoded_bytes()),
             Err(errno) => reply.error(errno),
@@ -302,6 +319,7 @@ impl Filesystem for LxcFs {
     }
 
     fn open(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let _turn = self.0.drain.turn();
         match attempt(|| self.0.open(inode.0, reader(request), flags)) {
             // No page cache, since each reader reads something else; no FLUSH at close.
             Ok(handle) => reply.opened(
@@ -324,6 +342,7 @@ impl Filesystem for LxcFs {
         lock_owner: Option<fuser::LockOwner>,
         reply: ReplyData,
     ) {
+        let _turn = self.0.drain.turn();
         // Only read(2) names an owner of locks. All else is for the page cache, which
         // would hand this reader's figures to others.
         if lock_owner.is_none() {
@@ -351,6 +370,7 @@ impl Filesystem for LxcFs {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
+        let _turn = self.0.drain.turn();
         self.0.handles.close(handle.0);
         reply.ok();
         self.0.linger.after_end();
@@ -364,6 +384,7 @@ impl Filesystem for LxcFs {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
+        let _turn = self.0.drain.turn();
         match attempt(|| self.0.list(inode.0, reader(request))) {
             Ok(entries) => {
                 for (next, (inode, kind, name)) in (1..)
@@ -392,6 +413,7 @@ impl Filesystem for LxcFs {
         _output_size: u32,
         reply: ReplyIoctl,
     ) {
+        let _turn = self.0.drain.turn();
         reply.error(fuser::Errno::from_i32(Errno::ENOTTY as i32));
     }
 }

@@ -1,5 +1,6 @@
 //! The tree as the kernel asks for it.
 
+mod drain;
 mod filesystem;
 mod handles;
 mod linger;

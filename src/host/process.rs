@@ -21,13 +21,15 @@ pub struct Proc {
     path: PathBuf,
 }
 
-/// The namespaces that matter to identity and time.
+/// The namespaces that matter to identity, time and mounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Namespace {
     /// `ns/pid`.
     Pid,
     /// `ns/cgroup`.
     Cgroup,
+    /// `ns/mnt`.
+    Mount,
     /// `ns/time`.
     Time,
 }
@@ -37,6 +39,7 @@ impl Namespace {
         match self {
             Self::Pid => "ns/pid",
             Self::Cgroup => "ns/cgroup",
+            Self::Mount => "ns/mnt",
             Self::Time => "ns/time",
         }
     }

@@ -7,6 +7,7 @@ pub mod host_stat;
 pub mod keyed;
 pub mod limit;
 pub mod meminfo;
+pub mod mountinfo;
 pub mod pid_cgroup;
 pub mod pid_stat;
 

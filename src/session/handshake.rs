@@ -13,6 +13,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{read, write};
 
 const FUSE_INIT: u32 = 26;
+const FUSE_NOTIFY_RESEND: i32 = 7;
 const MAJOR: u32 = 7;
 /// The protocol that the `fuser` crate speaks.
 const MINOR: u32 = 40;
@@ -101,6 +102,26 @@ fn reply_to(request: &[u8]) -> Option<Vec<u8>> {
     reply.extend_from_slice(request.get(8..16)?); // unique
     reply.extend_from_slice(&body);
     Some(reply)
+}
+
+/// Has the kernel send again what was read from any fd of the connection and has not been
+/// answered. Nobody else may be serving. Gives whether the kernel can do that, which it
+/// can since Linux 6.9.
+///
+/// # Errors
+/// `ENOTCONN` or `EPERM` when the connection has ended.
+pub(super) fn resend(connection: impl AsFd) -> Result<bool, Errno> {
+    let mut message = [0; 16];
+    let (length, rest) = message.split_at_mut(4);
+    length.copy_from_slice(&16_u32.to_ne_bytes());
+    if let Some(code) = rest.get_mut(..4) {
+        code.copy_from_slice(&FUSE_NOTIFY_RESEND.to_ne_bytes());
+    }
+    match write(connection, &message) {
+        Ok(_) => Ok(true),
+        Err(Errno::EINVAL) => Ok(false),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// An INIT request as a kernel of protocol 7.40 would send it.

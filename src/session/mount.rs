@@ -59,7 +59,7 @@ const CONTEXT_SETTINGS: [&str; 4] = ["context", "defcontext", "fscontext", "root
 #[derive(Debug)]
 pub struct Mount {
     mountpoint: PathBuf,
-    connection: OwnedFd,
+    minor: u32,
 }
 
 impl Mount {
@@ -68,7 +68,7 @@ impl Mount {
     ///
     /// # Errors
     /// One sentence about what stands in the way.
-    pub fn new(mountpoint: &Path, options: &[String]) -> anyhow::Result<Self> {
+    pub fn new(mountpoint: &Path, options: &[String]) -> anyhow::Result<(Self, OwnedFd)> {
         let context = context_options(options)?;
         let mountpoint = prepare(mountpoint)?;
         let connection = fuse_device::open().context(
@@ -90,38 +90,52 @@ impl Mount {
         )
         .with_context(|| format!("cannot mount on {}", mountpoint.display()))?;
         // From here on a failure unmounts again.
-        let mounted = Self {
+        let mut mounted = Self {
             mountpoint,
-            connection,
+            minor: 0,
         };
-        handshake::answer(&mounted.connection).context("cannot set up the FUSE connection")?;
-        Ok(mounted)
+        handshake::answer(&connection).context("cannot set up the FUSE connection")?;
+        mounted.minor = minor_at(&mounted.mountpoint)
+            .with_context(|| format!("{} is not mounted", mounted.mountpoint.display()))?;
+        Ok((mounted, connection))
+    }
+
+    /// The mount that an earlier process made at `mountpoint`, of a file system with this
+    /// minor device number. `None` if it is not there any more.
+    #[must_use]
+    pub fn adopt(mountpoint: &Path, minor: u32) -> Option<Self> {
+        let mountpoint = resolve(mountpoint).ok()?;
+        Self::is_at(&mountpoint, minor).then_some(Self { mountpoint, minor })
+    }
+
+    /// Whether the file system with this minor device number is what is mounted there.
+    #[must_use]
+    pub fn is_at(mountpoint: &Path, minor: u32) -> bool {
+        resolve(mountpoint).is_ok_and(|mountpoint| minor_at(&mountpoint) == Some(minor))
+    }
+
+    /// Leaves it mounted.
+    pub fn leave(self) {
+        std::mem::forget(self);
+    }
+
+    /// Ends the connection: whoever waits for an answer gets an error.
+    pub fn abort(self) {
+        if let Err(errno) = umount2(&self.mountpoint, MntFlags::MNT_FORCE) {
+            log::debug!("unmounting {}: {errno}", self.mountpoint.display());
+        }
+    }
+
+    /// Minor device number of the file system.
+    #[must_use]
+    pub fn minor(&self) -> u32 {
+        self.minor
     }
 
     /// Where it is mounted.
     #[must_use]
     pub fn mountpoint(&self) -> &Path {
         &self.mountpoint
-    }
-
-    /// Another fd of the connection.
-    ///
-    /// # Errors
-    /// What dup(2) says.
-    pub fn fd(&self) -> io::Result<OwnedFd> {
-        self.connection.try_clone()
-    }
-
-    /// The connection's first fd and as many clones as make `count` of them.
-    ///
-    /// # Errors
-    /// What open(2) and ioctl(2) say.
-    pub fn fds(&self, count: usize) -> io::Result<Vec<OwnedFd>> {
-        let mut fds = vec![self.connection.try_clone()?];
-        for _ in 1..count {
-            fds.push(fuse_device::clone(&self.connection)?);
-        }
-        Ok(fds)
     }
 }
 
@@ -135,17 +149,22 @@ impl Drop for Mount {
     }
 }
 
+/// Unmounts every LXCFS, dead or alive, from a directory.
+///
+/// # Errors
+/// What umount(2) says.
+pub fn take_away(mountpoint: &Path) -> io::Result<()> {
+    let mountpoint = resolve(mountpoint)?;
+    while minor_at(&mountpoint).is_some() {
+        umount2(&mountpoint, MntFlags::MNT_DETACH)?;
+    }
+    Ok(())
+}
+
 /// Checks the directory, with what dead daemons left there taken away.
 fn prepare(mountpoint: &Path) -> anyhow::Result<PathBuf> {
     let shown = mountpoint.display();
-    // Of a dead mount even the name may be out of reach, so the directory above is resolved.
-    let path = match (mountpoint.parent(), mountpoint.file_name()) {
-        (Some(parent), Some(name)) if !parent.as_os_str().is_empty() => {
-            parent.canonicalize().map(|path| path.join(name))
-        }
-        _ => mountpoint.canonicalize(),
-    };
-    let mut path = path.with_context(|| format!("cannot use {shown}"))?;
+    let mut path = resolve(mountpoint).with_context(|| format!("cannot use {shown}"))?;
     while let Some(mount) = mount_at(&path) {
         match probe(&path) {
             Health::Dead => {
@@ -177,6 +196,17 @@ fn prepare(mountpoint: &Path) -> anyhow::Result<PathBuf> {
         return prepare(&path);
     }
     Ok(path)
+}
+
+/// The path without symbolic links but for a last one. Of a dead mount even the name may be
+/// out of reach, so the directory above is resolved.
+fn resolve(mountpoint: &Path) -> io::Result<PathBuf> {
+    match (mountpoint.parent(), mountpoint.file_name()) {
+        (Some(parent), Some(name)) if !parent.as_os_str().is_empty() => {
+            parent.canonicalize().map(|path| path.join(name))
+        }
+        _ => mountpoint.canonicalize(),
+    }
 }
 
 /// How a mounted file system is.
@@ -213,6 +243,12 @@ fn mount_at(directory: &Path) -> Option<MountInfo> {
         .rev()
         .filter_map(|line| MountInfo::from_line(line).ok())
         .find(|mount| mount.mount_point == directory && mount.mount_point != Path::new("/"))
+}
+
+/// Minor device number of the LXCFS that is mounted topmost at this directory.
+fn minor_at(directory: &Path) -> Option<u32> {
+    let mount = mount_at(directory).filter(|mount| mount.fs_type == FS_TYPE)?;
+    mount.majmin.split_once(':')?.1.parse().ok()
 }
 
 /// The part of the `-o` options that the kernel is given, with a comma in front.

@@ -9,6 +9,17 @@ use fuser::{Config, Filesystem, Notifier, Session, SessionACL};
 use super::handshake;
 use crate::sys::file;
 
+/// Serving threads. More of them only help where a request can wait for something.
+const MOST_THREADS: usize = 4;
+
+/// How many threads serve on this machine.
+#[must_use]
+pub fn thread_count() -> usize {
+    thread::available_parallelism()
+        .map_or(2, usize::from)
+        .clamp(2, MOST_THREADS)
+}
+
 /// Serves `filesystem` on fds of one connection that is set up already, with a thread
 /// for each fd. The threads end when the file system is unmounted everywhere. Returns
 /// them with the means to notify the kernel.

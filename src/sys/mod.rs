@@ -1,8 +1,10 @@
 //! The thin layer of system calls: every `unsafe` of this crate is here.
 
+pub mod exec;
 pub mod file;
 pub mod fuse_device;
 pub mod lock;
+pub mod mounts;
 pub mod nsfs;
 pub mod process;
 pub mod terminal;

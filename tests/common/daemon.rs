@@ -70,16 +70,29 @@ impl Daemon {
         Self::start_as(&binary(), args)
     }
 
+    /// Starts the daemon with some variables in its environment.
+    #[track_caller]
+    pub fn start_with(args: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::start_in_new_directory(&binary(), args, variables)
+    }
+
     /// Starts another binary with the same command line.
     #[track_caller]
     pub fn start_as(binary: &Path, args: &[&str]) -> Self {
+        Self::start_in_new_directory(binary, args, &[])
+    }
+
+    #[track_caller]
+    fn start_in_new_directory(binary: &Path, args: &[&str], variables: &[(&str, &str)]) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("lxcfs-test-")
             .tempdir()
             .expect("a temporary directory");
         let point = dir.path().join("mnt");
         fs::create_dir(&point).expect("making the mount point");
-        let mut daemon = Self::start_at(binary, &point, &dir.path().join("pid"), args);
+        let mut command = Command::new(binary);
+        command.envs(variables.iter().copied());
+        let mut daemon = Self::launch(command, &point, &dir.path().join("pid"), args);
         daemon.dir = Some(dir);
         daemon
     }
@@ -87,8 +100,13 @@ impl Daemon {
     /// Starts the daemon at a given mount point.
     #[track_caller]
     pub fn start_at(binary: &Path, point: &Path, pid_file: &Path, args: &[&str]) -> Self {
+        Self::launch(Command::new(binary), point, pid_file, args)
+    }
+
+    #[track_caller]
+    fn launch(mut command: Command, point: &Path, pid_file: &Path, args: &[&str]) -> Self {
         let log = pid_file.with_extension("log");
-        let child = Command::new(binary)
+        let child = command
             .args(args)
             .arg("-p")
             .arg(pid_file)
@@ -97,7 +115,7 @@ impl Daemon {
             .stdout(Stdio::null())
             .stderr(fs::File::create(&log).expect("a log file"))
             .spawn()
-            .unwrap_or_else(|error| panic!("cannot start {}: {error}", binary.display()));
+            .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let mut daemon = Self {
             child,
             point: point.to_owned(),

@@ -206,3 +206,10 @@ pub fn children(pid: i32) -> Vec<i32> {
         })
         .collect()
 }
+
+/// How many fds a process has open.
+pub fn open_fds(pid: i32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd"))
+        .map(Iterator::count)
+        .unwrap_or_default()
+}

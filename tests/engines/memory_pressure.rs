@@ -89,8 +89,15 @@ fn a_limit_lowered_below_the_usage_leaves_nothing_free_and_no_exabytes() {
     }
     std::fs::write(inside.cgroup.dir("memory").join("memory.oom.group"), "0")
         .expect("no group kill");
-    let _ = std::fs::write(limit, (48 << 20).to_string());
-    let meminfo = keyed(&inside.read(&daemon, "proc/meminfo"));
+    // A systemd that manages the cgroup may write its own limit back at any moment.
+    let lowered = (48_u64 << 20).to_string();
+    let read_below_the_usage = || {
+        let _ = std::fs::write(&limit, &lowered);
+        let meminfo = keyed(&inside.read(&daemon, "proc/meminfo"));
+        let still = std::fs::read_to_string(&limit).is_ok_and(|text| text.trim() == lowered);
+        still.then_some(meminfo)
+    };
+    let meminfo = wait_for(patience(5), read_below_the_usage).expect("the limit stays lowered");
     assert_eq!(meminfo["MemTotal"], 48 << 10);
     for (key, value) in meminfo
         .iter()

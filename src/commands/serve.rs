@@ -1,0 +1,230 @@
+//! The server: answers requests on fds that the holder hands to it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::cli::DaemonArgs;
+use crate::container::Journal;
+use crate::container::load::PERIOD_NSEC;
+use crate::fs::{LxcFs, SysTree, Views};
+use crate::session::control::{Control, Order, Sign};
+use crate::session::held::Held;
+use crate::session::mount::Mount;
+use crate::session::{CONTROL, server};
+use crate::sys::{exec, process};
+
+/// Housekeeping rounds from one clean-up to the next.
+const ROUNDS_PER_CLEAN_UP: u32 = 6;
+
+/// How often the server reads one of its own files, unless the watchdog is more impatient.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+/// The same after a failure.
+const CHECK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long a server may take until all of its threads rest.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A process that the kernel may end to get memory, though only after all others of the
+/// host; the holder is not to be ended at all (proc_pid_oom_score_adj(5)).
+const OOM_SCORE: &str = "-900";
+
+/// Serves until the holder has it end or the file system is unmounted.
+///
+/// # Errors
+/// One sentence about what stands in the way of serving.
+pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
+    let mut inherited = exec::inherited().context("cannot take over the fds of the holder")?;
+    let control = inherited
+        .iter()
+        .position(|named| named.name == CONTROL)
+        .map(|index| Control::of_server(inherited.swap_remove(index).fd));
+    let held = Held::adopt(inherited).context("cannot take over the connection")?;
+    let (Some(control), Some(held), Some(mountpoint)) = (control, held, &args.mountpoint) else {
+        bail!("this command is for lxcfs itself; start it without `serve`")
+    };
+    let pid = std::process::id();
+    spare_the_holder();
+    let journal = Journal::resume(held.journal.try_clone()?.into());
+    // Half of the fd table is left for what requests open for a moment.
+    let views = Arc::new(
+        Views::open(raise_fd_limit() / 2, args.view_options(), journal)
+            .context("cannot read the host's figures")?,
+    );
+    let sys = SysTree::open(Path::new("/sys/devices/system/cpu"))
+        .context("cannot open /sys/devices/system/cpu")?;
+    // Readers that are not interrupted put several requests before a thread wakes up.
+    if let Err(errno) = process::interrupt_nobody() {
+        log::debug!("cannot change the scheduling policy: {errno}");
+    }
+    let fds = held
+        .serving_fds(server::thread_count())
+        .context("cannot open further fds of the FUSE connection")?;
+
+    let Order::Start {
+        before: _,
+        views_off,
+    } = control.next_order(pid)?
+    else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    if views_off {
+        views.toggle();
+    }
+    let filesystem = LxcFs::new(Arc::clone(&views), sys);
+    held.resend().context("cannot go on with the connection")?;
+    let (threads, notifier) = server::serve(&filesystem, fds).context("cannot start serving")?;
+    if let Some(notifier) = notifier {
+        filesystem.connect(notifier, held.connection);
+    }
+    control.sign(Sign::Serves, pid)?;
+    let control = Arc::new(control);
+    check_regularly(mountpoint.clone(), held.minor, Arc::clone(&control))?;
+    watch(threads, Arc::clone(&control))?;
+    keep_house(Arc::clone(&views))?;
+    loop {
+        match control.next_order(pid)? {
+            Order::Toggle => {
+                views.toggle();
+            }
+            Order::Drain => return drain(&filesystem, mountpoint),
+            Order::Start { .. } => {}
+        }
+    }
+}
+
+/// Answers what has been read already and ends, so that the next server finds nothing half
+/// done.
+fn drain(filesystem: &LxcFs, mountpoint: &Path) -> anyhow::Result<ExitCode> {
+    filesystem.drain();
+    let mut nudge = None;
+    let deadline = Instant::now() + DRAIN_TIMEOUT;
+    while !filesystem.rests(server::thread_count(), Duration::from_millis(20)) {
+        if Instant::now() >= deadline {
+            bail!("some requests could not be answered in time");
+        }
+        // A thread that waits for a request only notices when it gets one.
+        if nudge.is_none() {
+            nudge = Some(reader(mountpoint).stderr(Stdio::null()).spawn()?);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The holder is the last process to be ended when memory runs out, this one the last but
+/// one: it would be started again.
+fn spare_the_holder() {
+    const FILE: &str = "/proc/self/oom_score_adj";
+    let inherited = std::fs::read_to_string(FILE).unwrap_or_default();
+    if inherited.trim() == "-1000"
+        && let Err(error) = std::fs::write(FILE, OOM_SCORE)
+    {
+        log::debug!("cannot write {FILE}: {error}");
+    }
+}
+
+/// Allows as many open files as the system lets this process have.
+fn raise_fd_limit() -> usize {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return 1024;
+    };
+    let limit = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => hard,
+        Err(_) => soft,
+    };
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}
+
+/// Reads one of the files, in a process of its own: if this one were killed while it waits
+/// for itself, the wait would keep its fds open, and the connection alive, for ever.
+fn reader(mountpoint: &Path) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .arg("answers")
+        .arg(mountpoint.join("proc/uptime"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    command
+}
+
+/// Tells the holder again and again that the files are answered.
+fn check_regularly(mountpoint: PathBuf, minor: u32, control: Arc<Control>) -> anyhow::Result<()> {
+    let interval = sd_notify::watchdog_enabled().map_or(CHECK_INTERVAL, |patience| patience / 4);
+    let interval = interval.min(CHECK_INTERVAL);
+    let work = move || {
+        loop {
+            // What is not mounted there cannot be read from there; containers may go on.
+            let answers = Mount::is_at(&mountpoint, minor).then(|| answers(&mountpoint, interval));
+            match answers {
+                None | Some(Ok(())) => {
+                    let _ = control.sign(Sign::Answers, std::process::id());
+                    thread::sleep(interval);
+                }
+                Some(Err(error)) => {
+                    log::error!("the mounted files do not answer: {error:#}");
+                    thread::sleep(interval.min(CHECK_AGAIN));
+                }
+            }
+        }
+    };
+    spawn("check", work)
+}
+
+/// Whether one of the files can be read within this time.
+fn answers(mountpoint: &Path, timeout: Duration) -> anyhow::Result<()> {
+    let mut child = reader(mountpoint)
+        .spawn()
+        .context("cannot start the check")?;
+    let deadline = Instant::now() + timeout;
+    let mut pause = Duration::from_micros(500);
+    loop {
+        if let Some(status) = child.try_wait()? {
+            if !status.success() {
+                bail!("the check ended with {status}");
+            }
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            child.kill()?;
+            bail!("no answer in {timeout:?}");
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(CHECK_AGAIN);
+    }
+}
+
+/// Tells the holder when the serving threads end, which they do after an unmount.
+fn watch(threads: Vec<thread::JoinHandle<()>>, control: Arc<Control>) -> anyhow::Result<()> {
+    spawn("watch", move || {
+        for thread in threads {
+            let _ = thread.join();
+        }
+        let _ = control.sign(Sign::Unmounted, std::process::id());
+    })
+}
+
+/// Keeps load averages up to date and drops what is known of ended containers.
+fn keep_house(views: Arc<Views>) -> anyhow::Result<()> {
+    spawn("housekeeping", move || {
+        for round in 1_u32.. {
+            thread::sleep(Duration::from_nanos(PERIOD_NSEC));
+            views.keep_up();
+            if round % ROUNDS_PER_CLEAN_UP == 0 {
+                views.clean_up();
+            }
+        }
+    })
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .map(drop)
+        .context("cannot start a thread")
+}

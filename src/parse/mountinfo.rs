@@ -1,0 +1,169 @@
+//! `/proc/PID/mountinfo` (man: proc_pid_mountinfo(5)).
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+/// What the kernel appends to the path of an object that has no name any more.
+const NAMELESS: &[u8] = b"//deleted";
+
+/// One mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Number of the mount; another mount may get it later.
+    pub id: u32,
+    /// Number of the mount that this one lies on.
+    pub parent: u32,
+    /// Major and minor number of the file system: one for each superblock.
+    pub device: (u32, u32),
+    /// What of the file system is shown, as a path from its root.
+    pub root: PathBuf,
+    /// Where, as a path from the root of the process.
+    pub mount_point: PathBuf,
+    /// Comma-separated options of the mount, such as `ro,nosuid`.
+    pub options: String,
+    /// Type of the file system, with its subtype after a dot.
+    pub fs_type: String,
+}
+
+impl Mount {
+    /// Whether the mount has this option of its own, such as `ro`.
+    #[must_use]
+    pub fn has_option(&self, option: &str) -> bool {
+        self.options.split(',').any(|known| known == option)
+    }
+}
+
+/// The mounts listed in `text`; lines of another form are dropped.
+pub fn mounts(text: &[u8]) -> impl Iterator<Item = Mount> {
+    text.split(|byte| *byte == b'\n').filter_map(mount)
+}
+
+fn mount(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let id = number(fields.next()?)?;
+    let parent = number(fields.next()?)?;
+    let mut device = fields.next()?.splitn(2, |byte| *byte == b':');
+    let device = (number(device.next()?)?, number(device.next()?)?);
+    let root = fields.next()?;
+    let root = path(root.strip_suffix(NAMELESS).unwrap_or(root));
+    let mount_point = path(fields.next()?);
+    let options = String::from_utf8_lossy(fields.next()?).into_owned();
+    // Optional fields about propagation end with a single dash.
+    let fs_type = fields.skip_while(|field| *field != b"-").nth(1)?;
+    Some(Mount {
+        id,
+        parent,
+        device,
+        root,
+        mount_point,
+        options,
+        fs_type: String::from_utf8_lossy(fs_type).into_owned(),
+    })
+}
+
+fn number(field: &[u8]) -> Option<u32> {
+    std::str::from_utf8(field).ok()?.parse().ok()
+}
+
+/// Undoes the kernel's `\ooo` for blanks and backslashes.
+fn path(field: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((first, after)) = rest.split_first() {
+        match escaped(after).filter(|_| *first == b'\\') {
+            Some((byte, after)) => {
+                bytes.push(byte);
+                rest = after;
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    OsString::from_vec(bytes).into()
+}
+
+fn escaped(rest: &[u8]) -> Option<(u8, &[u8])> {
+    let (digits, after) = rest.split_at_checked(3)?;
+    let digits = std::str::from_utf8(digits).ok()?;
+    Some((u8::from_str_radix(digits, 8).ok()?, after))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn only(line: &[u8]) -> Mount {
+        let found: Vec<_> = mounts(line).collect();
+        assert_eq!(found.len(), 1, "{found:?}");
+        found.into_iter().next().unwrap()
+    }
+
+    #[test]
+    fn reads_a_bind_of_one_file() {
+        let line = b"812 790 0:53 /proc/meminfo /proc/meminfo ro,nosuid,relatime - fuse.lxcfs lxcfs rw,user_id=0\n";
+        let mount = only(line);
+        assert_eq!((mount.id, mount.parent, mount.device), (812, 790, (0, 53)));
+        assert_eq!(mount.root, Path::new("/proc/meminfo"));
+        assert_eq!(mount.mount_point, Path::new("/proc/meminfo"));
+        assert_eq!(mount.fs_type, "fuse.lxcfs");
+        assert!(mount.has_option("ro") && mount.has_option("nosuid"));
+        assert!(!mount.has_option("noexec") && !mount.has_option("rw"));
+    }
+
+    #[test]
+    fn propagation_may_have_any_number_of_fields() {
+        for fields in ["", "shared:7 ", "shared:7 master:2 propagate_from:1 "] {
+            let line = format!("1 2 0:53 / /a rw {fields}- fuse.lxcfs lxcfs rw");
+            assert_eq!(only(line.as_bytes()).fs_type, "fuse.lxcfs", "{fields}");
+        }
+    }
+
+    #[test]
+    fn blanks_backslashes_and_bytes_that_are_no_text_come_back() {
+        let line = b"1 2 0:53 / /a\\040b\\011c\\012d\\134e\xff\\9 rw - fuse.lxcfs a\\040b rw";
+        let expected = OsStr::from_bytes(b"/a b\tc\nd\\e\xff\\9");
+        assert_eq!(only(line).mount_point.as_os_str(), expected);
+    }
+
+    #[test]
+    fn a_file_that_was_forgotten_keeps_its_name() {
+        let line = b"1 2 0:53 /proc/stat//deleted /proc/stat ro - fuse.lxcfs lxcfs rw";
+        assert_eq!(only(line).root, Path::new("/proc/stat"));
+    }
+
+    #[test]
+    fn lines_of_another_form_are_dropped() {
+        let text = b"\n1 2\n1 2 0 / / rw - a b c\nx 2 0:1 / / rw - a b c\n1 2 0:1 / / rw a b\n1 2 0:1 / / rw -\n";
+        assert_eq!(mounts(text).count(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn any_path_survives(name in proptest::collection::vec(1_u8..=255, 1..40)) {
+            let mut line = b"1 2 0:53 / /".to_vec();
+            for byte in &name {
+                match byte {
+                    b' ' | b'\t' | b'\n' | b'\\' => line.extend(format!("\\{byte:03o}").into_bytes()),
+                    other => line.push(*other),
+                }
+            }
+            line.extend(b" rw - fuse.lxcfs lxcfs rw");
+            let mount_point = only(&line).mount_point;
+            prop_assert_eq!(mount_point.as_os_str().as_bytes().split_at(1), (&b"/"[..], &name[..]));
+        }
+
+        #[test]
+        fn any_bytes_are_taken(text in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = mounts(&text).count();
+        }
+    }
+}

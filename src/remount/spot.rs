@@ -1,0 +1,114 @@
+//! One path of the mount namespace that the calling thread is in.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::unistd::fchdir;
+
+use crate::host::process::Proc;
+use crate::parse::mountinfo::{self, Mount};
+
+/// A name in a directory, and what is topmost there. Neither is opened for reading, and no
+/// file system is asked for it beyond the way to it.
+#[derive(Debug)]
+pub struct Spot {
+    directory: OwnedFd,
+    name: OsString,
+    top: OwnedFd,
+}
+
+impl Spot {
+    /// Goes to `path`, which mountinfo gave and which therefore has no symbolic link in it.
+    ///
+    /// # Errors
+    /// What openat2(2) says: `ELOOP` if there is a link now, `ENOSYS` before Linux 5.6,
+    /// `EBUSY` for the root directory.
+    pub fn find(path: &Path) -> Result<Self, Errno> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(Errno::EBUSY);
+        };
+        let directory = open(AT_FDCWD, parent, OFlag::O_DIRECTORY)?;
+        let top = open(&directory, Path::new(name), OFlag::empty())?;
+        Ok(Self {
+            directory,
+            name: name.to_owned(),
+            top,
+        })
+    }
+
+    /// What is topmost; after a change, what was.
+    pub fn top(&self) -> &OwnedFd {
+        &self.top
+    }
+
+    /// The same name, looked up again.
+    ///
+    /// # Errors
+    /// What openat2(2) says.
+    pub fn again(self) -> Result<Self, Errno> {
+        let top = open(&self.directory, Path::new(&self.name), OFlag::empty())?;
+        Ok(Self { top, ..self })
+    }
+
+    /// Unmounts the topmost mount, whoever uses it.
+    ///
+    /// # Errors
+    /// What umount2(2) says: `EINVAL` if the mount is locked (man: mount_namespaces(7)).
+    pub fn unmount(&self) -> Result<(), Errno> {
+        fchdir(&self.directory)?;
+        let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
+        umount2(Path::new(&self.name), flags)
+    }
+
+    /// Covers the directory with an empty one.
+    ///
+    /// # Errors
+    /// What mount(2) says.
+    pub fn cover(&self) -> Result<(), Errno> {
+        fchdir(&self.directory)?;
+        let flags =
+            MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        let kind = Some("tmpfs");
+        mount(kind, Path::new(&self.name), kind, flags, Some("size=4k"))
+    }
+}
+
+fn open(directory: impl AsFd, path: &Path, flags: OFlag) -> Result<OwnedFd, Errno> {
+    let how = OpenHow::new()
+        .flags(flags | OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+    openat2(directory, path, how)
+}
+
+/// All mounts of the calling thread's namespace that it can reach from its root.
+///
+/// # Errors
+/// What reading mountinfo fails with.
+pub fn table(proc: &Proc) -> Result<Vec<Mount>, Errno> {
+    let text = proc
+        .read_file("thread-self/mountinfo")
+        .map_err(|error| errno(&error))?;
+    Ok(mountinfo::mounts(&text).collect())
+}
+
+/// The number that `table` has for the mount of an open file.
+///
+/// # Errors
+/// What reading `/proc/thread-self/fdinfo` fails with.
+pub fn mount_id(proc: &Proc, file: impl AsFd) -> Result<u32, Errno> {
+    let name = format!("thread-self/fdinfo/{}", file.as_fd().as_raw_fd());
+    let text = proc.read_file(&name).map_err(|error| errno(&error))?;
+    let text = String::from_utf8_lossy(&text);
+    text.lines()
+        .find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok())
+        .ok_or(Errno::ENOSYS)
+}
+
+fn errno(error: &io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}

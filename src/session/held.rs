@@ -1,0 +1,145 @@
+//! What outlives a server: the fds of the connection and the memories.
+//!
+//! A holder keeps them, hands them to each server it starts, to the program that takes
+//! its own place, and to the service manager's fd store.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use super::handshake;
+use crate::sys::exec::Named;
+use crate::sys::fuse_device;
+
+/// Followed by `-` and the minor device number of the file system.
+const CONNECTION: &str = "connection";
+const QUEUE: &str = "queue";
+const JOURNAL: &str = "journal";
+const LEDGER: &str = "ledger";
+
+/// The fds of a connection that is set up, and of the memories that go with it.
+#[derive(Debug)]
+pub struct Held {
+    /// The connection. Nobody reads requests from it: in a kernel that cannot send them
+    /// again, those that a dead server had read would never end.
+    pub connection: OwnedFd,
+    /// Minor device number of its file system.
+    pub minor: u32,
+    /// Fds of the connection to read requests from, one for each thread. None are kept in
+    /// such a kernel: a server makes its own, and its end ends the requests read from them.
+    pub queues: Vec<OwnedFd>,
+    /// Memory of the containers' figures.
+    pub journal: OwnedFd,
+    /// Memory of open files and of requests that are worked on.
+    pub ledger: OwnedFd,
+}
+
+impl Held {
+    /// For a new connection: `threads` servers' threads get an fd each if the kernel can
+    /// send requests again (Linux 6.9) and `resend` allows it.
+    ///
+    /// # Errors
+    /// What open(2), ioctl(2) and `memfd_create(2)` say.
+    pub fn new(connection: OwnedFd, minor: u32, threads: usize, resend: bool) -> io::Result<Self> {
+        let mut queues = Vec::new();
+        if resend && handshake::resend(&connection)? {
+            for _ in 0..threads {
+                queues.push(fuse_device::clone(&connection)?);
+            }
+        }
+        Ok(Self {
+            connection,
+            minor,
+            queues,
+            journal: memory(c"lxcfs-journal")?,
+            ledger: memory(c"lxcfs-ledger")?,
+        })
+    }
+
+    /// Finds its own among the fds that this process was started with. `None` if there is
+    /// no connection among them, or one that has ended.
+    ///
+    /// # Errors
+    /// What `memfd_create(2)` says where a memory is missing.
+    pub fn adopt(inherited: Vec<Named>) -> io::Result<Option<Self>> {
+        let (mut connection, mut queues) = (None, Vec::new());
+        let (mut journal, mut ledger) = (None, None);
+        for Named { name, fd } in inherited {
+            match name.split_once('-').unwrap_or((name.as_str(), "")) {
+                (CONNECTION, minor) => connection = minor.parse().ok().map(|minor| (minor, fd)),
+                (QUEUE, _) => queues.push(fd),
+                (JOURNAL, _) => journal = Some(fd),
+                (LEDGER, _) => ledger = Some(fd),
+                _ => log::debug!("an fd named {name} is not known and is closed"),
+            }
+        }
+        let Some((minor, connection)) = connection.filter(|(_, fd)| is_alive(fd)) else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            connection,
+            minor,
+            queues,
+            journal: journal.map_or_else(|| memory(c"lxcfs-journal"), Ok)?,
+            ledger: ledger.map_or_else(|| memory(c"lxcfs-ledger"), Ok)?,
+        }))
+    }
+
+    /// Copies to hand over.
+    ///
+    /// # Errors
+    /// `EMFILE`.
+    pub fn copies(&self) -> io::Result<Vec<Named>> {
+        let connection = format!("{CONNECTION}-{}", self.minor);
+        let queues = self.queues.iter().map(|queue| (QUEUE, queue));
+        [(connection.as_str(), &self.connection)]
+            .into_iter()
+            .chain(queues)
+            .chain([(JOURNAL, &self.journal), (LEDGER, &self.ledger)])
+            .map(|(name, fd)| {
+                Ok(Named {
+                    name: name.to_owned(),
+                    fd: fd.try_clone()?,
+                })
+            })
+            .collect()
+    }
+
+    /// Has the kernel send again what a dead server had read, if it can. Nobody may be
+    /// serving.
+    ///
+    /// # Errors
+    /// `ENOTCONN` or `EPERM` when the connection has ended.
+    pub fn resend(&self) -> io::Result<()> {
+        if !self.queues.is_empty() {
+            handshake::resend(&self.connection)?;
+        }
+        Ok(())
+    }
+
+    /// The fds for a server's threads to read requests from.
+    ///
+    /// # Errors
+    /// What open(2) and ioctl(2) say.
+    pub fn serving_fds(&self, threads: usize) -> io::Result<Vec<OwnedFd>> {
+        if self.queues.is_empty() {
+            return (0..threads)
+                .map(|_| fuse_device::clone(&self.connection))
+                .collect();
+        }
+        self.queues.iter().map(OwnedFd::try_clone).collect()
+    }
+}
+
+fn memory(name: &CStr) -> io::Result<OwnedFd> {
+    Ok(memfd_create(name, MFdFlags::MFD_CLOEXEC)?)
+}
+
+/// Whether the connection has neither been aborted nor been unmounted everywhere.
+fn is_alive(connection: &OwnedFd) -> bool {
+    let mut state = [PollFd::new(connection.as_fd(), PollFlags::empty())];
+    poll(&mut state, PollTimeout::ZERO) == Ok(0)
+}

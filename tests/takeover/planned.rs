@@ -1,0 +1,141 @@
+//! Servers and holders that make way for others.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::common::daemon::binary;
+use crate::common::{
+    Daemon, alone, beside_others, open_fds, patience, run, skip, slowness, wait_for,
+};
+use crate::crash::{all_seen, eight_readers, server_of};
+use crate::unit::install;
+
+/// Another version of the program, which `scripts/test` has built.
+pub fn other_version() -> Option<std::path::PathBuf> {
+    std::env::var_os("LXCFS_NEXT_BIN").map(Into::into)
+}
+
+/// Takes over by signal, and waits until another server serves.
+#[track_caller]
+fn take_over(daemon: &Daemon) {
+    let before = server_of(daemon);
+    daemon.signal(Signal::SIGUSR1);
+    let other = wait_for(patience(10), || (server_of(daemon) != before).then_some(()));
+    assert!(other.is_some(), "no takeover: {}", daemon.log());
+}
+
+fn executable(pid: i32) -> (u64, u64) {
+    let metadata = fs::metadata(format!("/proc/{pid}/exe")).expect("the program of a process");
+    (metadata.dev(), metadata.ino())
+}
+
+#[track_caller]
+fn upgrades_under_load(options: &[&str], scenario: &str) {
+    let Some(next) = other_version() else {
+        skip!("LXCFS_NEXT_BIN does not name a second version; scripts/test builds one");
+    };
+    let versions = [next, binary()];
+    let version = |program: &Path| run(std::process::Command::new(program).arg("--version")).ok();
+    assert_ne!(version(&versions[0]), version(&versions[1]));
+    let dir = tempfile::tempdir().expect("a directory");
+    let place = dir.path().join("lxcfs");
+    install(&versions[1], &place);
+    let _turn = alone();
+    let mut daemon = Daemon::start_as(&place, options);
+    let fds = open_fds(daemon.pid());
+    let (cells, watchers) = eight_readers(&daemon);
+    for round in 0..40 {
+        std::thread::sleep(Duration::from_millis(200) * slowness());
+        // A restart of the same version, then an upgrade.
+        if round % 2 == 1 {
+            install(&versions[round / 2 % 2], &place);
+        }
+        take_over(&daemon);
+        let installed = fs::metadata(&place).expect("the program");
+        let installed = (installed.dev(), installed.ino());
+        assert_eq!(
+            executable(daemon.pid()),
+            installed,
+            "the holder is of an old version"
+        );
+        assert_eq!(
+            executable(server_of(&daemon)),
+            installed,
+            "the server is of an old version"
+        );
+    }
+    let seen = all_seen(watchers);
+    seen.report(scenario);
+    seen.assert_nothing_wrong();
+    assert!(daemon.is_running());
+    assert_eq!(open_fds(daemon.pid()), fds, "fds of the holder");
+    drop(cells);
+}
+
+#[test]
+fn restarts_and_upgrades_under_load_are_not_noticed() {
+    upgrades_under_load(&[], "40 x SIGUSR1, two versions in turn");
+}
+
+#[test]
+fn restarts_and_upgrades_under_load_are_not_noticed_on_an_older_kernel() {
+    upgrades_under_load(
+        &["--no-resend"],
+        "40 x SIGUSR1, two versions in turn, older kernel",
+    );
+}
+
+#[test]
+fn a_program_that_does_not_run_is_not_changed_to() {
+    let _turn = beside_others();
+    let dir = tempfile::tempdir().expect("a directory");
+    let (place, broken) = (dir.path().join("lxcfs"), dir.path().join("broken"));
+    install(&binary(), &place);
+    let mut daemon = Daemon::start_as(&place, &[]);
+    let server = server_of(&daemon);
+    fs::write(&broken, "not a program").expect("a file");
+    fs::set_permissions(
+        &broken,
+        fs::metadata(&place).expect("metadata").permissions(),
+    )
+    .expect("permissions");
+    install(&broken, &place);
+    for _ in 0..2 {
+        daemon.signal(Signal::SIGUSR1);
+        let refused = || daemon.log().contains("not going on").then_some(());
+        wait_for(patience(10), refused).expect("a word about the program");
+        assert!(
+            daemon.answers() && server_of(&daemon) == server,
+            "{}",
+            daemon.log()
+        );
+        let _ = fs::remove_file(&place);
+    }
+    assert!(daemon.is_running());
+}
+
+#[test]
+fn what_sigusr2_has_switched_off_stays_off_in_the_next_server() {
+    let _turn = beside_others();
+    let daemon = Daemon::start(&[]);
+    let cell = crate::common::Cell::start(&crate::common::Limits {
+        memory_bytes: Some(64 << 20),
+        ..Default::default()
+    });
+    let off = || (!cell.read(&daemon, "proc/meminfo").contains(" 65536 kB")).then_some(());
+    assert!(off().is_none());
+    daemon.signal(Signal::SIGUSR2);
+    wait_for(patience(5), off).expect("the host's figures");
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(server_of(&daemon)),
+        Signal::SIGKILL,
+    )
+    .expect("killing the server");
+    assert!(off().is_some(), "a crash switched the views on");
+    take_over(&daemon);
+    assert!(off().is_some(), "a takeover switched the views on");
+}
