@@ -16,6 +16,12 @@ const MIN_CPUS: f64 = 0.01;
 /// Largest CPU limit, beyond the CPUs of any machine.
 const MAX_CPUS: f64 = 16_384.0;
 
+/// The version; packagers may give their builds one of their own.
+const VERSION: &str = match option_env!("LXCFS_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
 /// Show every container its own /proc and /sys figures
 ///
 /// Without a subcommand: mount the files at MOUNTPOINT and serve them in the
@@ -23,7 +29,7 @@ const MAX_CPUS: f64 = 16_384.0;
 #[derive(Debug, Parser)]
 #[command(
     name = "lxcfs",
-    version,
+    version = VERSION,
     disable_version_flag = true,
     disable_help_subcommand = true,
     args_conflicts_with_subcommands = true,

@@ -12,8 +12,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use crate::cli::DaemonArgs;
 use crate::container::Journal;
 use crate::container::load::PERIOD_NSEC;
-use crate::fs::{LxcFs, SysTree, Views};
-use crate::session::control::{Control, Order, Sign};
+use crate::fs::{Death, Ledger, LxcFs, SysTree, Views};
+use crate::session::control::{self, Control, Order, Sign};
 use crate::session::held::Held;
 use crate::session::mount::Mount;
 use crate::session::{CONTROL, server};
@@ -66,17 +66,20 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
         .serving_fds(server::thread_count())
         .context("cannot open further fds of the FUSE connection")?;
 
-    let Order::Start {
-        before: _,
-        views_off,
-    } = control.next_order(pid)?
-    else {
+    let Order::Start { before, views_off } = control.next_order(pid)? else {
         return Ok(ExitCode::SUCCESS);
     };
     if views_off {
         views.toggle();
     }
-    let filesystem = LxcFs::new(Arc::clone(&views), sys);
+    let death = match before {
+        control::Death::InOrder => Death::Ended,
+        control::Death::Killed => Death::Killed,
+        control::Death::Crashed => Death::Crashed,
+    };
+    let ledger =
+        Ledger::resume(&held.ledger, death).context("cannot use the memory of open files")?;
+    let filesystem = LxcFs::new(Arc::clone(&views), sys, ledger);
     held.resend().context("cannot go on with the connection")?;
     let (threads, notifier) = server::serve(&filesystem, fds).context("cannot start serving")?;
     if let Some(notifier) = notifier {

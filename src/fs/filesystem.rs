@@ -2,7 +2,6 @@
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +14,11 @@ use nix::errno::Errno;
 use nix::sys::stat::{FileStat, SFlag};
 
 use super::drain::Drain;
+#[cfg(debug_assertions)]
+use super::fault::Faults;
+use super::guarded::Guarded;
 use super::handles::{Handles, Part};
+use super::ledger::Ledger;
 use super::linger::Linger;
 use super::sendfile::NotedSizes;
 use super::sysfs::SysTree;
@@ -33,52 +36,65 @@ const NEVER: Duration = Duration::ZERO;
 
 /// The file system. Clones share everything; each serving thread has one.
 #[derive(Debug, Clone)]
-pub struct LxcFs(Arc<Shared>);
+pub struct LxcFs {
+    shared: Arc<Guarded<Shared>>,
+    sizes: Arc<NotedSizes>,
+    linger: Arc<Linger>,
+    drain: Arc<Drain>,
+}
 
 #[derive(Debug)]
 struct Shared {
     views: Arc<Views>,
     sys: SysTree,
     handles: Handles,
-    sizes: NotedSizes,
-    linger: Linger,
-    drain: Drain,
+    sizes: Arc<NotedSizes>,
     mounted: SystemTime,
+    #[cfg(debug_assertions)]
+    faults: Faults,
 }
 
 impl LxcFs {
-    /// A file system of `views` and the host's CPU tree `sys`.
+    /// A file system of `views` and the host's CPU tree `sys`, which goes on with what an
+    /// earlier server left in `ledger`.
     #[must_use]
-    pub fn new(views: Arc<Views>, sys: SysTree) -> Self {
-        // Handles that an earlier server gave out are smaller: there have been fewer of
-        // them than nanoseconds.
-        let handles = Handles::new(boottime_nsec());
-        Self(Arc::new(Shared {
+    pub fn new(views: Arc<Views>, sys: SysTree, ledger: Ledger) -> Self {
+        let now_nsec = boottime_nsec();
+        let sizes = Arc::new(NotedSizes::new(now_nsec / 1000));
+        let shared = Shared {
             views,
             sys,
-            handles,
-            sizes: NotedSizes::new(boottime_nsec() / 1000),
-            linger: Linger::default(),
-            drain: Drain::default(),
+            // Handles that an earlier server gave out are smaller: there have been fewer
+            // of them than nanoseconds.
+            handles: Handles::new(now_nsec, ledger.snapshots),
+            sizes: Arc::clone(&sizes),
             mounted: SystemTime::now(),
-        }))
+            #[cfg(debug_assertions)]
+            faults: Faults::from_environment(),
+        };
+        Self {
+            shared: Arc::new(Guarded::new(shared, ledger.in_flight)),
+            sizes,
+            linger: Arc::default(),
+            drain: Arc::default(),
+        }
     }
 
     /// Lets the file system send notifications to the kernel and wait for requests.
     pub fn connect(&self, notifier: Notifier, connection: OwnedFd) {
-        self.0.sizes.connect(notifier);
-        self.0.linger.connect(connection);
+        self.sizes.connect(notifier);
+        self.linger.connect(connection);
     }
 
     /// Brings the serving threads to rest, each after the next request that it answers.
     pub fn drain(&self) {
-        self.0.drain.ask();
+        self.drain.ask();
     }
 
     /// Waits until so many threads rest, but no longer than `timeout`. Gives whether they do.
     #[must_use]
     pub fn rests(&self, threads: usize, timeout: Duration) -> bool {
-        self.0.drain.wait(threads, timeout)
+        self.drain.wait(threads, timeout)
     }
 }
 
@@ -168,6 +184,10 @@ impl Shared {
         size: u32,
         reader: i32,
     ) -> Result<Part, Errno> {
+        #[cfg(debug_assertions)]
+        if let Some(Entry::Proc(file)) = tree::entry(inode) {
+            self.faults.strike(file);
+        }
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         self.handles
             .read(handle, offset, size, || match tree::entry(inode) {
@@ -271,20 +291,13 @@ fn reader(request: &Request) -> i32 {
     i32::try_from(request.pid()).unwrap_or(0)
 }
 
-/// Does the work for one request. Whatever goes wrong in it concerns that request only.
-fn attempt<T>(work: impl FnOnce() -> Result<T, Errno>) -> Result<T, fuser::Errno> {
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| {
-            log::error!("a request failed by a defect of this program; it is answered with EIO");
-            Err(Errno::EIO)
-        })
-        .map_err(|errno| fuser::Errno::from_i32(errno as i32))
-}
-
 impl Filesystem for LxcFs {
-    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let _turn = self.0.drain.turn();
-        match attempt(|| self.0.look_up(parent.0, name)) {
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let _turn = self.drain.turn();
+        match self
+            .shared
+            .attempt(request, |shared| shared.look_up(parent.0, name))
+        {
             Ok((attr, keep)) => {
                 let keep_name = keep.max(A_WHILE);
                 reply.entry_with_ttls(&keep, &keep_name, &attr, Generation(0));
@@ -300,27 +313,30 @@ impl Filesystem for LxcFs {
         handle: Option<FileHandle>,
         reply: ReplyAttr,
     ) {
-        let _turn = self.0.drain.turn();
-        match attempt(|| {
-            self.0
-                .attributes(inode.0, handle.is_some(), reader(request))
+        let _turn = self.drain.turn();
+        match self.shared.attempt(request, |shared| {
+            shared.attributes(inode.0, handle.is_some(), reader(request))
         }) {
             Ok((attr, keep)) => reply.attr(&keep, &attr),
             Err(errno) => reply.error(errno),
         }
     }
 
-    fn readlink(&self, _request: &Request, inode: INodeNo, reply: ReplyData) {
-        let _turn = self.0.drain.turn();
-        match attempt(|| self.0.sys.link_target(&self.0.sys.path(inode.0)?)) {
+    fn readlink(&self, request: &Request, inode: INodeNo, reply: ReplyData) {
+        let _turn = self.drain.turn();
+        match self.shared.attempt(request, |shared| {
+            shared.sys.link_target(&shared.sys.path(inode.0)?)
+        }) {
             Ok(target) => reply.data(target.as_encoded_bytes()),
             Err(errno) => reply.error(errno),
         }
     }
 
     fn open(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let _turn = self.0.drain.turn();
-        match attempt(|| self.0.open(inode.0, reader(request), flags)) {
+        let _turn = self.drain.turn();
+        match self.shared.attempt(request, |shared| {
+            shared.open(inode.0, reader(request), flags)
+        }) {
             // No page cache, since each reader reads something else; no FLUSH at close.
             Ok(handle) => reply.opened(
                 FileHandle(handle),
@@ -328,7 +344,7 @@ impl Filesystem for LxcFs {
             ),
             Err(errno) => return reply.error(errno),
         }
-        self.0.linger.after_open();
+        self.linger.after_open();
     }
 
     fn read(
@@ -342,19 +358,18 @@ impl Filesystem for LxcFs {
         lock_owner: Option<fuser::LockOwner>,
         reply: ReplyData,
     ) {
-        let _turn = self.0.drain.turn();
+        let _turn = self.drain.turn();
         // Only read(2) names an owner of locks. All else is for the page cache, which
         // would hand this reader's figures to others.
         if lock_owner.is_none() {
             return reply.error(fuser::Errno::EINVAL);
         }
-        match attempt(|| {
-            self.0
-                .read(inode.0, handle.0, offset, size, reader(request))
+        match self.shared.attempt(request, |shared| {
+            shared.read(inode.0, handle.0, offset, size, reader(request))
         }) {
             Ok(part) => {
                 reply.data(part.bytes());
-                self.0.linger.after_read(part.bytes().is_empty());
+                self.linger.after_read(part.bytes().is_empty());
             }
             Err(errno) => reply.error(errno),
         }
@@ -362,7 +377,7 @@ impl Filesystem for LxcFs {
 
     fn release(
         &self,
-        _request: &Request,
+        request: &Request,
         _inode: INodeNo,
         handle: FileHandle,
         _flags: OpenFlags,
@@ -370,10 +385,15 @@ impl Filesystem for LxcFs {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.0.drain.turn();
-        self.0.handles.close(handle.0);
-        reply.ok();
-        self.0.linger.after_end();
+        let _turn = self.drain.turn();
+        match self.shared.attempt(request, |shared| {
+            shared.handles.close(handle.0);
+            Ok(())
+        }) {
+            Ok(()) => reply.ok(),
+            Err(errno) => reply.error(errno),
+        }
+        self.linger.after_end();
     }
 
     fn readdir(
@@ -384,8 +404,11 @@ impl Filesystem for LxcFs {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let _turn = self.0.drain.turn();
-        match attempt(|| self.0.list(inode.0, reader(request))) {
+        let _turn = self.drain.turn();
+        match self
+            .shared
+            .attempt(request, |shared| shared.list(inode.0, reader(request)))
+        {
             Ok(entries) => {
                 for (next, (inode, kind, name)) in (1..)
                     .zip(entries)
@@ -413,7 +436,7 @@ impl Filesystem for LxcFs {
         _output_size: u32,
         reply: ReplyIoctl,
     ) {
-        let _turn = self.0.drain.turn();
+        let _turn = self.drain.turn();
         reply.error(fuser::Errno::from_i32(Errno::ENOTTY as i32));
     }
 }

@@ -1,7 +1,7 @@
 //! Open files: one snapshot of the content for each.
 //!
-//! A handle is nothing but a number. What is kept for it can be lost at any time, by a
-//! restart or to save memory, and is then made anew at the next read.
+//! A handle is nothing but a number. What is kept for it outlives the server in the
+//! ledger, but can be lost to save memory, and is then made anew at the next read.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -10,20 +10,17 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use super::ledger::{BUCKETS, Progress, Snapshots};
+
 /// Bytes of content kept for all open files together.
 const MOST_KEPT_BYTES: usize = 4 << 20;
 
 /// Independently locked parts of the table.
 const SHARDS: usize = 16;
+// Handles of one bucket of the ledger are in one shard.
+const _: () = assert!(BUCKETS.is_multiple_of(SHARDS));
 
-/// What is known of an open file that has been read.
-#[derive(Debug)]
-enum Progress {
-    /// The content, of which a part has not been delivered yet.
-    Partly(Arc<[u8]>),
-    /// All of the content has been delivered; it had this length.
-    Wholly(u64),
-}
+type Shard = HashMap<u64, Progress>;
 
 /// A part of a snapshot.
 #[derive(Debug, Default)]
@@ -60,19 +57,23 @@ impl Part {
 #[derive(Debug)]
 pub struct Handles {
     next: AtomicU64,
-    shards: [Mutex<HashMap<u64, Progress>>; SHARDS],
+    shards: [Mutex<Shard>; SHARDS],
     kept_bytes: AtomicUsize,
+    /// What outlives this server. What concerns a handle is done under the lock of its
+    /// shard.
+    snapshots: Snapshots,
 }
 
 impl Handles {
-    /// No open files. Handles are numbered from `first`, which must lie beyond all that
-    /// an earlier server of the same mount has given out.
+    /// The open files of `snapshots`. New handles are numbered from `first`, which must lie
+    /// beyond all that an earlier server of the same mount has given out.
     #[must_use]
-    pub fn new(first: u64) -> Self {
+    pub fn new(first: u64, snapshots: Snapshots) -> Self {
         Self {
-            next: AtomicU64::new(first),
+            next: AtomicU64::new(first.max(1)),
             shards: Default::default(),
             kept_bytes: AtomicUsize::new(0),
+            snapshots,
         }
     }
 
@@ -83,8 +84,9 @@ impl Handles {
 
     /// Forgets a closed file.
     pub fn close(&self, handle: u64) {
-        let removed = self.shard(handle).lock().remove(&handle);
-        self.discount(removed.as_ref());
+        let mut shard = self.shard(handle).lock();
+        self.snapshots.remove(handle);
+        self.discount(shard.remove(&handle).as_ref());
     }
 
     /// At most `size` bytes of the content from `offset` on. A read at offset 0, or
@@ -106,32 +108,40 @@ impl Handles {
         }
         let content = render()?;
         let part = Part::new(&content, offset, size);
-        self.put(handle, Progress::after(&part));
+        self.put(&mut self.shard(handle).lock(), handle, after(&part));
         Ok(part)
     }
 
     /// The next part of a snapshot, `None` where there is none to go on with.
     fn go_on(&self, handle: u64, offset: u64, size: usize) -> Option<Part> {
         let mut shard = self.shard(handle).lock();
-        let progress = shard.get_mut(&handle)?;
-        let content = match progress {
+        if !shard.contains_key(&handle) {
+            let progress = self.snapshots.get(handle)?;
+            self.insert(&mut shard, handle, progress);
+        }
+        let content = match shard.get(&handle)? {
             Progress::Wholly(length) => return (offset >= *length).then(Part::default),
             Progress::Partly(content) => content,
         };
         let part = Part::new(content, offset, size);
-        if part.reaches_end() {
-            let before = std::mem::replace(progress, Progress::after(&part));
-            self.discount(Some(&before));
+        let length = content.len() as u64;
+        // Until the reader asks beyond it, the last part may have to be sent again.
+        if offset >= length {
+            self.put(&mut shard, handle, Progress::Wholly(length));
         }
         Some(part)
     }
 
-    fn put(&self, handle: u64, progress: Progress) {
-        let mut shard = self.shard(handle).lock();
+    fn put(&self, shard: &mut Shard, handle: u64, progress: Progress) {
+        self.snapshots.put(handle, &progress);
+        self.insert(shard, handle, progress);
+    }
+
+    fn insert(&self, shard: &mut Shard, handle: u64, progress: Progress) {
         if let Progress::Partly(content) = &progress {
             let kept = self.kept_bytes.fetch_add(content.len(), Ordering::Relaxed);
             if kept > MOST_KEPT_BYTES {
-                let dropped: usize = shard.values().map(Progress::len).sum();
+                let dropped: usize = shard.values().map(len).sum();
                 self.kept_bytes.fetch_sub(dropped, Ordering::Relaxed);
                 shard.retain(|_, other| matches!(other, Progress::Wholly(_)));
             }
@@ -142,39 +152,42 @@ impl Handles {
 
     fn discount(&self, gone: Option<&Progress>) {
         self.kept_bytes
-            .fetch_sub(gone.map_or(0, Progress::len), Ordering::Relaxed);
+            .fetch_sub(gone.map_or(0, len), Ordering::Relaxed);
     }
 
-    fn shard(&self, handle: u64) -> &Mutex<HashMap<u64, Progress>> {
+    fn shard(&self, handle: u64) -> &Mutex<Shard> {
         let [first, ..] = &self.shards;
         let index = usize::try_from(handle % SHARDS as u64).unwrap_or(0);
         self.shards.get(index).unwrap_or(first)
     }
 }
 
-impl Progress {
-    /// What is to be kept when `part` has been delivered.
-    fn after(part: &Part) -> Self {
-        if part.reaches_end() {
-            Self::Wholly(part.content.len() as u64)
-        } else {
-            Self::Partly(Arc::clone(&part.content))
-        }
+/// What is to be kept when `part`, the first of its snapshot, has been delivered.
+fn after(part: &Part) -> Progress {
+    if part.reaches_end() {
+        Progress::Wholly(part.content.len() as u64)
+    } else {
+        Progress::Partly(Arc::clone(&part.content))
     }
+}
 
-    fn len(&self) -> usize {
-        match self {
-            Self::Partly(content) => content.len(),
-            Self::Wholly(_) => 0,
-        }
+/// Bytes of content that are kept.
+fn len(progress: &Progress) -> usize {
+    match progress {
+        Progress::Partly(content) => content.len(),
+        Progress::Wholly(_) => 0,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::os::fd::OwnedFd;
 
     use super::*;
+    use crate::fs::ledger::tests::memory;
+    use crate::fs::ledger::{Death, Ledger};
+    use crate::host::boottime_nsec;
 
     struct Source(Cell<u32>);
 
@@ -192,10 +205,22 @@ mod tests {
         }
     }
 
+    /// The open files as a server finds them that starts now.
+    fn server(memory: &OwnedFd) -> Handles {
+        let ledger = Ledger::resume(memory, Death::Killed).unwrap();
+        Handles::new(boottime_nsec(), ledger.snapshots)
+    }
+
     fn setup() -> (Handles, Source, u64) {
-        let handles = Handles::new(7);
+        let handles = server(&memory());
         let handle = handles.open();
         (handles, Source(Cell::new(0)), handle)
+    }
+
+    /// What a reader gets.
+    fn read(handles: &Handles, handle: u64, range: (u64, usize), source: &Source) -> Vec<u8> {
+        let part = handles.read(handle, range.0, range.1, || source.render());
+        part.unwrap().bytes().to_vec()
     }
 
     #[test]
@@ -203,11 +228,7 @@ mod tests {
         let (handles, source, handle) = setup();
         let mut all = Vec::new();
         loop {
-            let part = handles
-                .read(handle, all.len() as u64, 2, || source.render())
-                .unwrap()
-                .bytes()
-                .to_vec();
+            let part = read(&handles, handle, (all.len() as u64, 2), &source);
             if part.is_empty() {
                 break;
             }
@@ -221,85 +242,121 @@ mod tests {
     #[test]
     fn the_end_stays_where_it_was_although_the_content_has_grown() {
         let (handles, source, handle) = setup();
-        assert_eq!(
-            handles
-                .read(handle, 0, 100, || source.render())
-                .unwrap()
-                .bytes()
-                .to_vec(),
-            b"1111x"
-        );
-        assert_eq!(
-            handles
-                .read(handle, 5, 100, || source.render())
-                .unwrap()
-                .bytes()
-                .to_vec(),
-            b""
-        );
+        assert_eq!(read(&handles, handle, (0, 100), &source), b"1111x");
+        assert_eq!(read(&handles, handle, (5, 100), &source), b"");
         assert_eq!(source.0.get(), 1);
     }
 
     #[test]
     fn rewinding_takes_a_new_snapshot() {
         let (handles, source, handle) = setup();
-        handles
-            .read(handle, 0, 2, || source.render())
-            .unwrap()
-            .bytes()
-            .to_vec();
-        assert_eq!(
-            handles
-                .read(handle, 0, 100, || source.render())
-                .unwrap()
-                .bytes()
-                .to_vec(),
-            b"2222xx"
-        );
+        read(&handles, handle, (0, 2), &source);
+        assert_eq!(read(&handles, handle, (0, 100), &source), b"2222xx");
     }
 
     #[test]
     fn a_first_read_may_start_anywhere() {
         let (handles, source, handle) = setup();
-        assert_eq!(
-            handles
-                .read(handle, 3, 100, || source.render())
-                .unwrap()
-                .bytes()
-                .to_vec(),
-            b"1x"
-        );
-        assert_eq!(
-            handles
-                .read(handle, 900, 100, || source.render())
-                .unwrap()
-                .bytes()
-                .to_vec(),
-            b""
-        );
-        assert_eq!(
-            handles
-                .read(handles.open(), u64::MAX, 1, || source.render())
-                .unwrap()
-                .bytes()
-                .to_vec(),
-            b""
-        );
+        assert_eq!(read(&handles, handle, (3, 100), &source), b"1x");
+        assert_eq!(read(&handles, handle, (900, 100), &source), b"");
+        assert_eq!(read(&handles, handles.open(), (u64::MAX, 1), &source), b"");
     }
 
     #[test]
     fn files_half_read_by_thousands_take_bounded_memory() {
-        let handles = Handles::new(0);
-        for _ in 0..10_000 {
-            let handle = handles.open();
+        let handles = server(&memory());
+        let opened: Vec<u64> = (0..10_000).map(|_| handles.open()).collect();
+        for handle in opened.iter().copied() {
             handles
                 .read(handle, 0, 1, || Ok::<_, ()>(vec![b'x'; 4096].into()))
                 .unwrap();
         }
         assert!(handles.kept_bytes.load(Ordering::Relaxed) <= MOST_KEPT_BYTES + 4096 * SHARDS);
-        for handle in 0..10_000 {
+        for handle in opened {
             handles.close(handle);
         }
         assert_eq!(handles.kept_bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn no_stray_bytes_at_the_end_when_the_server_was_killed_before_it() {
+        let (memory, source) = (memory(), Source(Cell::new(0)));
+        let handles = server(&memory);
+        let handle = handles.open();
+        assert_eq!(read(&handles, handle, (0, 100), &source), b"1111x");
+        drop(handles);
+        source.0.set(9);
+        assert_eq!(read(&server(&memory), handle, (5, 100), &source), b"");
+        assert_eq!(source.0.get(), 9);
+    }
+
+    #[test]
+    fn a_text_read_in_small_parts_is_one_text_although_each_part_is_from_another_server() {
+        let (memory, source) = (memory(), Source(Cell::new(0)));
+        let handle = server(&memory).open();
+        let mut all = Vec::new();
+        loop {
+            let part = read(&server(&memory), handle, (all.len() as u64, 2), &source);
+            if part.is_empty() {
+                break;
+            }
+            all.extend(part);
+        }
+        assert_eq!(all, b"1111x");
+        assert_eq!(source.0.get(), 1);
+        assert_eq!(read(&server(&memory), handle, (0, 100), &source), b"2222xx");
+    }
+
+    #[test]
+    fn the_last_part_is_the_same_when_its_answer_was_lost() {
+        let (memory, source) = (memory(), Source(Cell::new(0)));
+        let handles = server(&memory);
+        let handle = handles.open();
+        read(&handles, handle, (0, 2), &source);
+        let lost = read(&handles, handle, (2, 100), &source);
+        assert_eq!(read(&server(&memory), handle, (2, 100), &source), lost);
+        assert_eq!(source.0.get(), 1);
+    }
+
+    #[test]
+    fn a_closed_or_unknown_file_is_not_gone_on_with() {
+        let (memory, source) = (memory(), Source(Cell::new(0)));
+        let handles = server(&memory);
+        let (closed, unknown) = (handles.open(), handles.open());
+        read(&handles, closed, (0, 2), &source);
+        handles.close(closed);
+        let next = server(&memory);
+        assert_eq!(read(&next, closed, (2, 100), &source), b"22xx");
+        assert_eq!(read(&next, unknown, (2, 100), &source), b"33xxx");
+    }
+
+    #[test]
+    fn what_a_new_server_goes_on_with_is_counted_and_given_back() {
+        let (memory, source) = (memory(), Source(Cell::new(0)));
+        let handles = server(&memory);
+        let handle = handles.open();
+        read(&handles, handle, (0, 2), &source);
+        let next = server(&memory);
+        read(&next, handle, (2, 1), &source);
+        assert_eq!(next.kept_bytes.load(Ordering::Relaxed), 5);
+        next.close(handle);
+        assert_eq!(next.kept_bytes.load(Ordering::Relaxed), 0);
+        assert_eq!(read(&server(&memory), handle, (2, 1), &source), b"2");
+        assert_eq!(source.0.get(), 2);
+    }
+
+    /// Servers that live for a few opens, one after the other as fast as can be.
+    #[test]
+    fn no_two_servers_give_out_the_same_handle() {
+        let memory = memory();
+        let mut last = 0;
+        for _ in 0..200 {
+            let handles = server(&memory);
+            for _ in 0..50 {
+                let handle = handles.open();
+                assert!(handle > last, "{handle} after {last}");
+                last = handle;
+            }
+        }
     }
 }

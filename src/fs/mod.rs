@@ -1,8 +1,12 @@
 //! The tree as the kernel asks for it.
 
 mod drain;
+#[cfg(debug_assertions)]
+mod fault;
 mod filesystem;
+mod guarded;
 mod handles;
+mod ledger;
 mod linger;
 mod sendfile;
 mod sysfs;
@@ -10,5 +14,6 @@ pub mod tree;
 mod views;
 
 pub use self::filesystem::LxcFs;
+pub use self::ledger::{Death, Ledger};
 pub use self::sysfs::SysTree;
 pub use self::views::{Options, Views};

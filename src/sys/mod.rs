@@ -7,4 +7,5 @@ pub mod lock;
 pub mod mounts;
 pub mod nsfs;
 pub mod process;
+pub mod shared_memory;
 pub mod terminal;

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -306,8 +307,11 @@ fn watch(dir: &Path, files: &Path, number: usize, pause: Duration) -> Seen {
         seen.reads += 1;
         match read {
             Ok(text) => {
-                if let Err(wrong) = before.fits(name, &text) {
-                    seen.note(format!("{name}: {wrong}"));
+                let fits = AssertUnwindSafe(|| before.fits(name, &text));
+                match catch_unwind(fits) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(wrong)) => seen.note(format!("{name}: {wrong}")),
+                    Err(_) => seen.note(format!("{name} is garbled: {text:?}")),
                 }
             }
             Err(error) => seen.note(format!("{name}: {error}")),
