@@ -167,8 +167,7 @@ impl DiskTime {
 
     /// A disk is not busy for longer than the time that passed.
     fn keep_busy(&mut self, age_msec: u64, increment_msec: u64) {
-        let elapsed_msec = age_msec.saturating_sub(self.age_msec);
-        self.age_msec = self.age_msec.max(age_msec);
+        let elapsed_msec = increment(&mut self.age_msec, age_msec);
         let pending_msec = self.io_pending_msec.saturating_add(increment_msec);
         let busy_msec = pending_msec.min(elapsed_msec);
         self.io_msec = self.io_msec.saturating_add(busy_msec);

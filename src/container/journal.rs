@@ -10,35 +10,26 @@
 
 mod blocks;
 mod region;
+mod store;
 pub(super) mod stored;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use nix::fcntl::{FallocateFlags, fallocate};
 use parking_lot::Mutex;
 
-use self::blocks::Blocks;
-use self::region::{
-    BLOCK_BYTES, COPY_HEAD_BYTES, Copy, HEAD_START_BYTES, MOST_BLOCKS, Region, checksum,
-};
+use self::region::COPY_HEAD_BYTES;
+use self::store::{Left, Place, Store};
 use self::stored::{Stored, stored};
 use crate::cgroup::Directory;
 
-/// The layout of the file. To be raised when any type in it gains or loses a field, or
-/// when a field changes its meaning: everything else is then dropped at the next start.
-/// A field added at the end of the outermost one (`State`) may do without if it can be
-/// told from the end of the record: an older server skips what it does not know.
-const VERSION: u64 = 1;
-
-const MAGIC: u64 = u64::from_le_bytes(*b"lxcfsjnl");
+/// The layout of the file. To be raised when a type that is [`Stored`] gains or loses a
+/// field, or when one changes its meaning; the server that is started then drops what the
+/// older one left. Servers skip what follows after the last field of `State`, so one may be
+/// added there without that, if a record that ends before it is understood too.
+pub(super) const VERSION: u64 = 1;
 
 /// The file, shared by all containers.
 #[derive(Debug)]
@@ -77,35 +68,6 @@ struct Writer {
     buffer: Vec<u8>,
 }
 
-/// Where the latest record of a container is.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    region: Region,
-    latest: Copy,
-    sequence: u64,
-}
-
-/// A record that is nobody's at present.
-#[derive(Debug)]
-struct Left {
-    place: Place,
-    record: Vec<u8>,
-}
-
-#[derive(Debug)]
-struct Store {
-    file: File,
-    table: Mutex<Table>,
-    has_failed: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct Table {
-    blocks: Blocks,
-    /// By key: from an earlier server, or of containers that were forgotten.
-    left: HashMap<Vec<u8>, Left>,
-}
-
 impl Journal {
     /// No journal: nothing outlives the process.
     #[must_use]
@@ -132,10 +94,7 @@ impl Journal {
     pub(super) fn claim(&self, owner: &Owner) -> (Record, Option<Vec<u8>>) {
         let mut key = Vec::new();
         owner.store(&mut key);
-        let left = self
-            .store
-            .as_ref()
-            .and_then(|store| store.table.lock().left.remove(&key));
+        let left = self.store.as_ref().and_then(|store| store.take(&key));
         let (place, content) = match left {
             Some(Left { place, record }) => (Some(place), Some(record)),
             None => (None, None),
@@ -154,11 +113,12 @@ impl Journal {
     /// Frees the records that nobody claims and whose container has ended.
     pub(super) fn forget_ended(&self, is_alive: impl Fn(&Owner) -> bool) {
         let Some(store) = &self.store else { return };
-        let keys: Vec<Vec<u8>> = store.table.lock().left.keys().cloned().collect();
-        for key in keys {
-            if !Owner::restore(&mut key.as_slice()).is_some_and(|owner| is_alive(&owner)) {
-                let left = store.table.lock().left.remove(&key);
-                left.iter().for_each(|left| store.release(&left.place));
+        for key in store.keys_left() {
+            let owner = Owner::restore(&mut key.as_slice());
+            if !owner.is_some_and(|owner| is_alive(&owner))
+                && let Some(left) = store.take(&key)
+            {
+                store.release(&left.place);
             }
         }
     }
@@ -193,211 +153,7 @@ impl Record {
         if let Some(place) = writer.place.take() {
             let mut record = Vec::new();
             encode(&mut record);
-            let left = Left { place, record };
-            store.table.lock().left.insert(self.key.clone(), left);
+            store.leave(self.key.clone(), Left { place, record });
         }
     }
-}
-
-impl Store {
-    fn resume(file: File) -> io::Result<Self> {
-        let mut store = Self {
-            file,
-            table: Mutex::default(),
-            has_failed: AtomicBool::new(false),
-        };
-        // Block 0 is the header's.
-        store.table.get_mut().blocks.allocate(1);
-        let length = store.file.metadata()?.len();
-        if length <= MOST_BLOCKS * BLOCK_BYTES && store.has_header() {
-            store.collect(length)?;
-        } else {
-            if length > 0 {
-                log::warn!(
-                    "the counters of containers start anew: what the last server left is \
-                     damaged or of another version"
-                );
-            }
-            store.file.set_len(0)?;
-            store.file.write_all_at(&header(), 0)?;
-        }
-        Ok(store)
-    }
-
-    fn has_header(&self) -> bool {
-        self.read(0, header().len() as u64)
-            .is_some_and(|found| found == header())
-    }
-
-    /// Finds all records, and erases what is none.
-    fn collect(&mut self, length: u64) -> io::Result<()> {
-        let mut damaged = 0;
-        let mut block = 1;
-        while block < length.div_ceil(BLOCK_BYTES) {
-            let (blocks, is_sound) = match self.region_at(block) {
-                Some((region, key)) => (region.blocks, self.adopt(region, key)),
-                None => (1, self.is_free(block, length)),
-            };
-            if !is_sound {
-                damaged += 1;
-                self.erase(block, blocks)?;
-            }
-            block += blocks;
-        }
-        if damaged > 0 {
-            log::warn!(
-                "the counters of some containers start anew: {damaged} parts of what the last \
-                 server left are damaged"
-            );
-        }
-        self.file
-            .set_len(self.table.get_mut().blocks.end() * BLOCK_BYTES)
-    }
-
-    fn region_at(&self, block: u64) -> Option<(Region, Vec<u8>)> {
-        let offset = block * BLOCK_BYTES;
-        let start = self.read(offset, HEAD_START_BYTES as u64)?;
-        let head_bytes = region::head_bytes(start.first_chunk()?)?;
-        Region::parse(block, &self.read(offset, head_bytes as u64)?)
-    }
-
-    fn is_free(&self, block: u64, length: u64) -> bool {
-        let offset = block * BLOCK_BYTES;
-        let bytes = self.read(offset, BLOCK_BYTES.min(length - offset));
-        bytes.is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0))
-    }
-
-    /// Takes over the record in a region, if there is one.
-    fn adopt(&mut self, region: Region, key: Vec<u8>) -> bool {
-        let copies = [Copy::First, Copy::Second].map(|copy| {
-            let (sequence, record) = self.copy_at(&region, copy)?;
-            let place = Place {
-                region,
-                latest: copy,
-                sequence,
-            };
-            Some(Left { place, record })
-        });
-        let latest = copies
-            .into_iter()
-            .flatten()
-            .max_by_key(|left| left.place.sequence);
-        let Some(mut latest) = latest else {
-            return false;
-        };
-        let table = self.table.get_mut();
-        table.blocks.occupy(&region);
-        // A record that had grown was killed on its way to a larger region.
-        match table.left.entry(key) {
-            Entry::Vacant(entry) => {
-                entry.insert(latest);
-            }
-            Entry::Occupied(mut entry) => {
-                if entry.get().place.sequence < latest.place.sequence {
-                    std::mem::swap(entry.get_mut(), &mut latest);
-                }
-                self.release(&latest.place);
-            }
-        }
-        true
-    }
-
-    fn copy_at(&self, region: &Region, copy: Copy) -> Option<(u64, Vec<u8>)> {
-        let offset = region.offset_of(copy);
-        let head = self.read(offset, COPY_HEAD_BYTES as u64)?;
-        let head = head.first_chunk()?;
-        let (sequence, length) = Region::announced(head)?;
-        (length <= region.copy_bytes().saturating_sub(COPY_HEAD_BYTES as u64)).then_some(())?;
-        let record = self.read(offset + COPY_HEAD_BYTES as u64, length)?;
-        region
-            .is_whole(head, sequence, &record)
-            .then_some((sequence, record))
-    }
-
-    /// Exactly so many bytes; `None` if the file is not that long.
-    fn read(&self, offset: u64, length: u64) -> Option<Vec<u8>> {
-        let file_length = self.file.metadata().ok()?.len();
-        (offset.checked_add(length)? <= file_length).then_some(())?;
-        let mut bytes = vec![0; usize::try_from(length).ok()?];
-        self.file.read_exact_at(&mut bytes, offset).ok()?;
-        Some(bytes)
-    }
-
-    /// Writes a copy, of which `copy` has all but its head.
-    fn write(&self, place: &mut Option<Place>, key: &[u8], copy: &mut [u8]) -> io::Result<()> {
-        let Some(old) = place else {
-            *place = Some(self.write_elsewhere(1, key, copy)?);
-            return Ok(());
-        };
-        let sequence = old.sequence.saturating_add(1);
-        if copy.len() as u64 > old.region.copy_bytes() {
-            let new = self.write_elsewhere(sequence, key, copy)?;
-            self.release(&std::mem::replace(old, new));
-            return Ok(());
-        }
-        let other = old.latest.other();
-        old.region.seal(copy, sequence);
-        self.file.write_all_at(copy, old.region.offset_of(other))?;
-        old.latest = other;
-        old.sequence = sequence;
-        Ok(())
-    }
-
-    /// Writes a copy to a new region.
-    fn write_elsewhere(&self, sequence: u64, key: &[u8], copy: &mut [u8]) -> io::Result<Place> {
-        let blocks = Region::blocks_for(key, copy.len());
-        let first_block = self.table.lock().blocks.allocate(blocks);
-        let first_block = first_block.ok_or(io::ErrorKind::StorageFull)?;
-        let (region, mut bytes) = Region::create(first_block, blocks, key);
-        region.seal(copy, sequence);
-        bytes.extend_from_slice(copy);
-        let place = Place {
-            region,
-            latest: Copy::First,
-            sequence,
-        };
-        if let Err(error) = self.file.write_all_at(&bytes, region.offset()) {
-            self.release(&place);
-            return Err(error);
-        }
-        Ok(place)
-    }
-
-    /// Gives up a region. If it cannot be erased, its blocks are not used again.
-    fn release(&self, place: &Place) {
-        let Region {
-            first_block,
-            blocks,
-            ..
-        } = place.region;
-        match self.erase(first_block, blocks) {
-            Ok(()) => self.table.lock().blocks.release(first_block, blocks),
-            Err(error) => self.report(&error),
-        }
-    }
-
-    /// Gives the memory back; what is read there is zero.
-    fn erase(&self, first_block: u64, blocks: u64) -> io::Result<()> {
-        let to_offset = |blocks: u64| {
-            i64::try_from(blocks * BLOCK_BYTES).map_err(|_| io::ErrorKind::InvalidInput)
-        };
-        let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        let (offset, length) = (to_offset(first_block)?, to_offset(blocks)?);
-        Ok(fallocate(&self.file, flags, offset, length)?)
-    }
-
-    fn report(&self, error: &io::Error) {
-        if !self.has_failed.swap(true, Ordering::Relaxed) {
-            log::warn!("the counters of some containers will not outlive this process: {error}");
-        }
-    }
-}
-
-/// What the file begins with.
-fn header() -> Vec<u8> {
-    let mut bytes = Vec::new();
-    MAGIC.store(&mut bytes);
-    VERSION.store(&mut bytes);
-    checksum(0, &bytes).store(&mut bytes);
-    bytes
 }

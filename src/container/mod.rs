@@ -99,9 +99,14 @@ impl Container {
             directories: cgroup.directories(),
             on_host,
         });
-        let state = content
-            .and_then(|content| State::restore(&mut content.as_slice()))
-            .unwrap_or_else(|| State::new(started_nsec));
+        let restored = content.and_then(|content| {
+            let restored = State::restore(&mut content.as_slice());
+            if restored.is_none() {
+                log::warn!("the counters of a container start anew: what was left is damaged");
+            }
+            restored
+        });
+        let state = restored.unwrap_or_else(|| State::new(started_nsec));
         Self {
             cgroup,
             on_host,
@@ -286,18 +291,20 @@ impl Container {
     pub fn load(&self, active: u64, started_nsec: u64) -> Load {
         let now_nsec = boottime_nsec();
         let mut state = self.state.lock();
-        let mut kept = state.load.take().filter(|kept| !kept.is_unused(now_nsec));
-        let must_change = kept.as_ref().is_none_or(|kept| kept.is_late(now_nsec));
-        if let Some(kept) = kept.as_mut().filter(|_| must_change) {
+        state.load.take_if(|kept| kept.is_unused(now_nsec));
+        let is_new = state.load.is_none();
+        let kept = state
+            .load
+            .get_or_insert_with(|| KeptLoad::new(active, started_nsec, now_nsec));
+        let is_late = kept.is_late(now_nsec);
+        if is_late {
             kept.advance(active, now_nsec);
         }
-        let mut kept = kept.unwrap_or_else(|| KeptLoad::new(active, started_nsec, now_nsec));
         let load = kept.read(now_nsec);
-        state.load = Some(kept);
         state.is_unsaved = true;
         drop(state);
         // That it was read again can wait for the next tick.
-        if must_change {
+        if is_new || is_late {
             self.save();
         }
         load

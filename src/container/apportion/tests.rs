@@ -134,3 +134,15 @@ fn a_young_container_is_not_busier_than_its_age() {
     time.advance(60_000, &host, &io(90, 0, 0));
     assert_eq!(time.msec().io_msec, 2_000 + IO_CARRY_MSEC);
 }
+
+#[test]
+fn a_disk_goes_on_when_another_server_counts_the_age_from_elsewhere() {
+    let mut time = DiskTime::default();
+    let mut host = disk([100, 0, 0, 0, 0, 0, 0, 0, 0, 500, 0, 0, 0, 0, 0]);
+    // With `--uptime=host`, then without.
+    time.advance(9_000_000, &host, &io(100, 0, 0));
+    time.advance(60_000, &host, &io(100, 0, 0));
+    (host.columns[0], host.columns[9]) = (200, 700);
+    time.advance(61_000, &host, &io(200, 0, 0));
+    assert_eq!(time.msec().io_msec, 700);
+}

@@ -1,10 +1,13 @@
 use std::cell::Cell;
+use std::os::unix::fs::FileExt;
 use std::sync::Once;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::region::{BLOCK_BYTES, Region, checksum};
+use super::store::{MAGIC, header};
 use super::*;
 
 fn file() -> File {
@@ -297,11 +300,11 @@ fn another_version_is_dropped_with_one_line() {
     let file = file();
     let journal = resume(&file);
     (1..9).for_each(|inode| put(&journal.claim(&owner(inode)).0, b"content"));
-    let mut header = Vec::new();
-    MAGIC.store(&mut header);
-    (VERSION + 1).store(&mut header);
-    checksum(0, &header).store(&mut header);
-    file.write_all_at(&header, 0).unwrap();
+    let mut other = Vec::new();
+    MAGIC.store(&mut other);
+    (VERSION + 1).store(&mut other);
+    checksum(0, &other).store(&mut other);
+    file.write_all_at(&other, 0).unwrap();
     assert_eq!(lines_logged(|| assert_eq!(found(&file, 1), None)), 1);
     assert_eq!(lines_logged(|| assert_eq!(found(&file, 1), None)), 0);
     assert_eq!(blocks_in_use(&resume(&file)), 1);
@@ -345,7 +348,7 @@ fn a_huge_file_is_not_read_through() {
     let file = file();
     file.set_len(1 << 40).unwrap();
     assert_eq!(found(&file, 1), None);
-    assert_eq!(bytes_of(&file).len(), super::header().len());
+    assert_eq!(bytes_of(&file).len(), header().len());
 }
 
 /// Whatever is in the file: it can be used, and what is written then is found.
@@ -364,7 +367,7 @@ proptest! {
         garbage in vec(any::<u8>(), 0..20_000),
         with_header in any::<bool>(),
     ) {
-        let mut bytes = if with_header { super::header() } else { Vec::new() };
+        let mut bytes = if with_header { header() } else { Vec::new() };
         if with_header {
             bytes.resize(usize::try_from(BLOCK_BYTES).unwrap(), 0);
         }
@@ -408,7 +411,7 @@ proptest! {
         announced in prop_oneof![0..9_000_u64, any::<u64>()],
         sequence in any::<u64>(),
     ) {
-        let mut bytes = super::header();
+        let mut bytes = header();
         bytes.resize(usize::try_from(BLOCK_BYTES).unwrap(), 0);
         let key = [1, 2, 3];
         let (_, head) = Region::create(1, blocks, &key);

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::cgroup::Limit;
 use crate::cgroup::account::{CpuUsage, Hugetlb, MemoryStat, Swap};
+use crate::container::journal::VERSION;
 use crate::container::journal::stored::Stored;
 use crate::parse::diskstats::Device;
 
@@ -131,6 +132,15 @@ fn a_later_version_may_append_to_the_record() {
     let mut bytes = stored(&state);
     bytes.extend([1, 2, 3]);
     assert_eq!(State::restore(&mut bytes.as_slice()), Some(state));
+}
+
+/// A record that is shorter or longer than those of the same version before is misread by
+/// the servers on either side of an upgrade.
+#[test]
+fn a_record_of_another_layout_has_another_version() {
+    let mut state = State::new(5);
+    advance(&mut state, 1 << 33, &[2, 2, 2, 2, 2, 2]);
+    assert_eq!((VERSION, stored(&state).len()), (1, 853));
 }
 
 #[test]
