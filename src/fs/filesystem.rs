@@ -328,7 +328,7 @@ impl Filesystem for LxcFs {
             ),
             Err(errno) => return reply.error(errno),
         }
-        self.0.linger.after_open();
+        self.0.linger.after_open(reader(request));
     }
 
     fn read(

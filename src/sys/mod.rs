@@ -8,3 +8,4 @@ pub mod mounts;
 pub mod nsfs;
 pub mod process;
 pub mod terminal;
+pub mod write_watch;
