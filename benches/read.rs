@@ -49,15 +49,28 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Medians over the rounds: microseconds of a read, and reads per second.
-fn medians(rounds: &[Figures]) -> (f64, f64) {
-    let micros = rounds.iter().map(|round| round.p50.as_secs_f64() * 1e6);
-    let per_second = rounds.iter().map(|round| round.per_second());
-    (median(micros.collect()), median(per_second.collect()))
+/// Medians over the rounds.
+#[derive(Debug)]
+struct Medians {
+    p50_usec: f64,
+    p99_usec: f64,
+    per_second: f64,
+}
+
+impl Medians {
+    fn of(rounds: &[Figures]) -> Self {
+        let over =
+            |figure: fn(&Figures) -> f64| median(rounds.iter().map(figure).collect::<Vec<_>>());
+        Self {
+            p50_usec: over(|round| round.p50.as_secs_f64() * 1e6),
+            p99_usec: over(|round| round.p99.as_secs_f64() * 1e6),
+            per_second: over(|round| round.per_second()),
+        }
+    }
 }
 
 /// Rounds of all daemons in turn; the first one only warms up.
-fn rounds(cell: &Cell, daemons: &[(&str, Daemon)], file: &str, readers: usize) -> Vec<(f64, f64)> {
+fn rounds(cell: &Cell, daemons: &[(&str, Daemon)], file: &str, readers: usize) -> Vec<Medians> {
     let mut rounds: Vec<Vec<Figures>> = daemons.iter().map(|_| Vec::new()).collect();
     for round in 0..=ROUNDS {
         for (of, (_, daemon)) in rounds.iter_mut().zip(daemons) {
@@ -67,7 +80,7 @@ fn rounds(cell: &Cell, daemons: &[(&str, Daemon)], file: &str, readers: usize) -
             }
         }
     }
-    rounds.iter().map(|rounds| medians(rounds)).collect()
+    rounds.iter().map(|rounds| Medians::of(rounds)).collect()
 }
 
 fn compare() {
@@ -81,17 +94,26 @@ fn compare() {
         memory_bytes: Some(512 << 20),
         ..Limits::default()
     });
-    println!("                    median of a read, us           reads per second");
-    println!("file     readers     ours     lxcfs  ratio        ours     lxcfs  ratio");
+    println!(
+        "                  median of a read, us       99 % of reads within, us          reads per second"
+    );
+    println!(
+        "file   readers    ours   lxcfs  ratio      ours   lxcfs  ratio        ours     lxcfs  ratio"
+    );
     for file in FILES {
         for readers in READERS {
             let all = rounds(&cell, &daemons, file, readers);
-            let (ours, peer) = (all[0], all.get(1).copied().unwrap_or((f64::NAN, f64::NAN)));
-            let (slower, faster) = (ours.0 / peer.0, ours.1 / peer.1);
-            println!(
-                "{file:8} {readers:>7} {:>8.1} {:>9.1} {slower:>6.2} {:>11.0} {:>9.0} {faster:>6.2}",
-                ours.0, peer.0, ours.1, peer.1
-            );
+            let figures = [
+                |one: &Medians| one.p50_usec,
+                |one: &Medians| one.p99_usec,
+                |one: &Medians| one.per_second,
+            ];
+            let columns = figures.map(|figure| {
+                let ours = figure(&all[0]);
+                let peer = all.get(1).map_or(f64::NAN, figure);
+                format!("{ours:>9.0} {peer:>7.0} {:>6.2}", ours / peer)
+            });
+            println!("{file:8} {readers:>5} {}", columns.join(" "));
         }
     }
     for (name, daemon) in &daemons {

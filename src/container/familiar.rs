@@ -1,75 +1,156 @@
 //! Readers that were identified a moment ago.
 //!
-//! A thread that reads again and again need not be looked at each time. That it is the
-//! same thread, not another one under its number, and still in the same cgroups, is known
-//! from its `/proc/TID/cgroup`, which is kept open.
+//! A thread that reads again and again need not be looked at as closely each time. That it
+//! is the same thread, not another one under its number, is known from a file of its
+//! `/proc/TID` that is kept open, and that it is still in the same cgroups from its
+//! `/proc/TID/cgroup`, unless no thread has been moved at all.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use nix::errno::Errno;
+use nix::sys::uio::pread;
 use parking_lot::Mutex;
 
-use super::resolve::Resolved;
+use super::moves::{Lull, Moves};
+use super::resolve::{Namespaces, Resolved};
 use crate::host::boottime_nsec;
 use crate::host::process::Proc;
 use crate::sys::file::read_whole;
 
-/// How long the namespaces of a thread are taken for the same. One that enters others is
-/// shown the figures of its former container for as long as this.
+/// How long a thread is taken to be in the same namespaces. One that enters others is shown
+/// the figures of its former container for as long as this.
 const TRUST_NSEC: u64 = 2_000_000;
 
 /// Threads that are remembered at the most.
 const SLOTS: usize = 64;
 
+/// The file that is the quickest to read.
+const SIGN_OF_LIFE: &str = "oom_score_adj";
+
 /// The readers, by number.
 #[derive(Debug)]
 pub(super) struct Familiar {
     slots: [Mutex<Option<Known>>; SLOTS],
+    moves: Moves,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Known {
     tid: i32,
-    since_nsec: u64,
     /// None for a thread seen once: most read a file once and end.
-    memberships: Option<Arc<OwnedFd>>,
+    thread: Option<Arc<Thread>>,
+    /// The lull in which its memberships were read.
+    lull: Option<Lull>,
+    /// When its memberships and namespaces were looked at.
+    looked_at_nsec: u64,
     resolved: Arc<Resolved>,
 }
 
+impl Known {
+    fn is_of_same_thread(&self, other: &Self) -> bool {
+        match (&self.thread, &other.thread) {
+            (Some(thread), Some(other)) => Arc::ptr_eq(thread, other),
+            _ => false,
+        }
+    }
+}
+
+/// Kept files of a thread. Once it has ended they cannot be read, whoever has its number
+/// then.
+#[derive(Debug)]
+struct Thread {
+    sign_of_life: OwnedFd,
+    memberships: OwnedFd,
+}
+
+impl Thread {
+    fn open(tid: i32, proc: &Proc) -> Result<Self, Errno> {
+        Ok(Self {
+            sign_of_life: proc.open_file(tid, SIGN_OF_LIFE)?,
+            memberships: proc.open_file(tid, "cgroup")?,
+        })
+    }
+
+    fn lives(&self) -> bool {
+        pread(&self.sign_of_life, &mut [0], 0).is_ok()
+    }
+
+    fn is_in(&self, memberships: &str) -> bool {
+        read_whole(&self.memberships).is_ok_and(|text| text == memberships.as_bytes())
+    }
+}
+
 impl Familiar {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(moves: Moves) -> Self {
         Self {
             slots: std::array::from_fn(|_| Mutex::default()),
+            moves,
         }
     }
 
-    /// The container found for the thread a moment ago.
-    pub(super) fn get(&self, tid: i32) -> Option<Arc<Resolved>> {
-        let (memberships, resolved) = {
-            let slot = self.slot(tid)?.lock();
-            let known = slot.as_ref().filter(|known| known.tid == tid)?;
-            if boottime_nsec().saturating_sub(known.since_nsec) >= TRUST_NSEC {
-                return None;
-            }
-            (
-                Arc::clone(known.memberships.as_ref()?),
-                Arc::clone(&known.resolved),
-            )
+    /// The container found for the thread the last time, if it is still the thread's: that
+    /// waits for its answer, and has these `namespaces`.
+    pub(super) fn get(
+        &self,
+        tid: i32,
+        namespaces: impl FnOnce() -> Namespaces,
+    ) -> Option<Arc<Resolved>> {
+        let known = self.slot(tid)?.lock().clone();
+        let known = known.filter(|known| known.tid == tid)?;
+        let thread = known.thread.as_ref()?;
+        let place = &known.resolved.place;
+        let now_nsec = boottime_nsec();
+        let is_due = now_nsec.saturating_sub(known.looked_at_nsec) >= TRUST_NSEC;
+        let lull = self.moves.lull();
+        let is_same = if is_due || lull.is_none() || lull != known.lull {
+            thread.is_in(&place.memberships) && (!is_due || namespaces() == place.namespaces)
+        } else {
+            thread.lives()
         };
-        // The file of a thread that has ended cannot be read, whoever has its number now.
-        let text = read_whole(&*memberships).ok()?;
-        (text == resolved.memberships.as_bytes()).then_some(resolved)
+        if !is_same || !known.resolved.is_trusted(now_nsec) {
+            return None;
+        }
+        let resolved = Arc::clone(&known.resolved);
+        if is_due || lull != known.lull {
+            let looked_at_nsec = if is_due {
+                now_nsec
+            } else {
+                known.looked_at_nsec
+            };
+            self.update(Known {
+                lull,
+                looked_at_nsec,
+                ..known
+            });
+        }
+        Some(resolved)
+    }
+
+    /// Puts what was found out in place of what was known, unless that was forgotten.
+    fn update(&self, known: Known) {
+        let Some(slot) = self.slot(known.tid) else {
+            return;
+        };
+        let mut slot = slot.lock();
+        if slot
+            .as_ref()
+            .is_some_and(|old| old.is_of_same_thread(&known))
+        {
+            *slot = Some(known);
+        }
     }
 
     /// Remembers the container of a thread, which must be waiting for its answer.
     pub(super) fn remember(&self, tid: i32, resolved: &Arc<Resolved>, proc: &Proc) {
         let Some(slot) = self.slot(tid) else { return };
         let seen_before = slot.lock().take().is_some_and(|known| known.tid == tid);
-        let memberships = seen_before.then(|| proc.open_file(tid, "cgroup").ok().map(Arc::new));
+        let thread = seen_before.then(|| Thread::open(tid, proc).ok().map(Arc::new));
         *slot.lock() = Some(Known {
             tid,
-            since_nsec: boottime_nsec(),
-            memberships: memberships.flatten(),
+            thread: thread.flatten(),
+            lull: None,
+            looked_at_nsec: boottime_nsec(),
             resolved: Arc::clone(resolved),
         });
     }

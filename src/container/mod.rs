@@ -8,6 +8,7 @@ mod fallback;
 mod familiar;
 mod journal;
 pub mod load;
+mod moves;
 mod namespaces;
 mod recent;
 mod resolve;

@@ -11,6 +11,7 @@ use nix::unistd::getpid;
 use parking_lot::{Mutex, RwLock};
 
 use super::familiar::Familiar;
+use super::moves::Moves;
 use super::namespaces::{CgroupNamespace, PidNamespace, Registry};
 use super::recent::Recent;
 use super::{Container, Journal, TICK_NSEC, boundary};
@@ -34,13 +35,19 @@ const RECENT_FILES: usize = 8;
 
 /// Where a reader stands: all that its container follows from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Place {
-    pid_namespace: u64,
-    cgroup_namespace: u64,
-    /// 0 without time namespaces.
-    time_namespace: u64,
+pub(super) struct Place {
+    pub(super) namespaces: Namespaces,
     /// The text of `/proc/TID/cgroup`.
-    memberships: String,
+    pub(super) memberships: String,
+}
+
+/// The inode numbers of a thread's namespaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Namespaces {
+    pid: u64,
+    cgroup: u64,
+    /// 0 without time namespaces.
+    time: u64,
 }
 
 /// What makes two containers the same one: the directories, and whether readers are
@@ -76,7 +83,7 @@ pub struct Resolved {
     pub time_offset_nsec: i64,
     /// What they have read a moment ago, by file.
     pub recent: Recent<RECENT_FILES>,
-    pub(super) memberships: String,
+    pub(super) place: Place,
     looked_up_nsec: u64,
     last_used_nsec: AtomicU64,
     // Held so that the inode numbers of the place stay these namespaces' own.
@@ -85,14 +92,19 @@ pub struct Resolved {
     _time_namespace: Option<OwnedFd>,
 }
 
+impl Resolved {
+    /// Whether readers in the place may still be taken for readers of this container.
+    pub(super) fn is_trusted(&self, now_nsec: u64) -> bool {
+        now_nsec.saturating_sub(self.looked_up_nsec) < TRUST_NSEC
+    }
+}
+
 /// All known containers.
 #[derive(Debug)]
 pub struct Containers {
     host: Arc<Host>,
     layout: Arc<Layout>,
-    own_pid_namespace: u64,
-    own_cgroup_namespace: u64,
-    own_time_namespace: u64,
+    own: Namespaces,
     pid_namespaces: Registry<PidNamespace>,
     cgroup_namespaces: Registry<CgroupNamespace>,
     familiar: Familiar,
@@ -111,14 +123,16 @@ impl Containers {
                 .unwrap_or(0)
         };
         Self {
-            own_pid_namespace: own(Namespace::Pid),
-            own_cgroup_namespace: own(Namespace::Cgroup),
-            own_time_namespace: own(Namespace::Time),
+            own: Namespaces {
+                pid: own(Namespace::Pid),
+                cgroup: own(Namespace::Cgroup),
+                time: own(Namespace::Time),
+            },
+            familiar: Familiar::new(Moves::new(layout.mounts().map(|(.., path)| path))),
             host,
             layout,
             pid_namespaces: Registry::new(),
             cgroup_namespaces: Registry::new(),
-            familiar: Familiar::new(),
             places: RwLock::default(),
             by_identity: Mutex::default(),
             journal,
@@ -135,7 +149,7 @@ impl Containers {
             log::debug!("a reader is not visible in the daemon's pid namespace");
             return Err(Errno::ESRCH);
         }
-        if let Some(resolved) = self.familiar.get(tid) {
+        if let Some(resolved) = self.familiar.get(tid, || self.namespaces(tid)) {
             return Ok(resolved);
         }
         let resolved = self.identify(tid)?;
@@ -144,20 +158,14 @@ impl Containers {
     }
 
     fn identify(&self, tid: i32) -> Result<Arc<Resolved>, Errno> {
-        let proc = &self.host.proc;
-        let memberships = proc.read(tid, "cgroup").map_err(|_| Errno::ESRCH)?;
-        // A namespace that cannot be seen is taken for the daemon's own: the reader's
-        // cgroup then speaks for itself.
-        let namespace = |namespace, own| proc.namespace(tid, namespace).unwrap_or(own);
+        let memberships = self.host.proc.read(tid, "cgroup");
         let place = Place {
-            pid_namespace: namespace(Namespace::Pid, self.own_pid_namespace),
-            cgroup_namespace: namespace(Namespace::Cgroup, self.own_cgroup_namespace),
-            time_namespace: namespace(Namespace::Time, self.own_time_namespace),
-            memberships,
+            memberships: memberships.map_err(|_| Errno::ESRCH)?,
+            namespaces: self.namespaces(tid),
         };
         let now_nsec = boottime_nsec();
         if let Some(known) = self.places.read().get(&place)
-            && now_nsec.saturating_sub(known.looked_up_nsec) < TRUST_NSEC
+            && known.is_trusted(now_nsec)
         {
             known.last_used_nsec.store(now_nsec, Ordering::Relaxed);
             return Ok(Arc::clone(known));
@@ -174,16 +182,30 @@ impl Containers {
         Ok(resolved)
     }
 
+    /// A namespace that cannot be seen is taken for the daemon's own: the thread's cgroup
+    /// then speaks for itself.
+    fn namespaces(&self, tid: i32) -> Namespaces {
+        let inode = |namespace, own| self.host.proc.namespace(tid, namespace).unwrap_or(own);
+        Namespaces {
+            pid: inode(Namespace::Pid, self.own.pid),
+            cgroup: inode(Namespace::Cgroup, self.own.cgroup),
+            time: inode(Namespace::Time, self.own.time),
+        }
+    }
+
     fn look_up(&self, tid: i32, place: &Place) -> io::Result<Resolved> {
         let proc = &self.host.proc;
         let now_nsec = boottime_nsec();
-        let pid_namespace = (place.pid_namespace != self.own_pid_namespace)
-            .then(|| self.pid_namespaces.of(tid, place.pid_namespace, proc))
+        let pid_namespace = (place.namespaces.pid != self.own.pid)
+            .then(|| self.pid_namespaces.of(tid, place.namespaces.pid, proc))
             .transpose()?;
-        let cgroup_namespace = (place.cgroup_namespace != self.own_cgroup_namespace)
-            .then(|| self.cgroup_namespaces.of(tid, place.cgroup_namespace, proc))
+        let cgroup_namespace = (place.namespaces.cgroup != self.own.cgroup)
+            .then(|| {
+                self.cgroup_namespaces
+                    .of(tid, place.namespaces.cgroup, proc)
+            })
             .transpose()?;
-        let time_namespace = (place.time_namespace != self.own_time_namespace)
+        let time_namespace = (place.namespaces.time != self.own.time)
             .then(|| proc.hold_namespace(tid, Namespace::Time))
             .transpose()?;
         let init = pid_namespace
@@ -211,7 +233,7 @@ impl Containers {
                 .as_ref()
                 .map_or(0, |_| proc.boottime_offset_nsec(tid)),
             recent: Recent::new(),
-            memberships: place.memberships.clone(),
+            place: place.clone(),
             looked_up_nsec: now_nsec,
             last_used_nsec: AtomicU64::new(now_nsec),
             _pid_namespace: pid_namespace,
@@ -240,7 +262,7 @@ impl Containers {
         };
         if !told(&roots)
             && let Some(init) = init.filter(|init| {
-                proc.namespace(*init, Namespace::Cgroup) == Some(place.cgroup_namespace)
+                proc.namespace(*init, Namespace::Cgroup) == Some(place.namespaces.cgroup)
             })
         {
             let outer = self.layout.paths(&proc.read(init, "cgroup")?);
@@ -279,7 +301,7 @@ impl Containers {
     ) -> u64 {
         let proc = &self.host.proc;
         let mut init = namespace.init;
-        let mut around = namespace.parent(self.own_pid_namespace, proc);
+        let mut around = namespace.parent(self.own.pid, proc);
         while let Some(outer) = around {
             match outer.init {
                 Some(outer_init) if self.has_boundary(outer_init, place, paths) => {
@@ -287,7 +309,7 @@ impl Containers {
                 }
                 _ => break,
             }
-            around = outer.parent(self.own_pid_namespace, proc);
+            around = outer.parent(self.own.pid, proc);
         }
         let stat = init.and_then(|init| proc.stat(init));
         stat.map_or(0, |stat| stat.starttime_ticks.saturating_mul(TICK_NSEC))
@@ -295,10 +317,10 @@ impl Containers {
 
     fn has_boundary(&self, init: i32, place: &Place, paths: &[Option<String>]) -> bool {
         let proc = &self.host.proc;
-        if proc.namespace(init, Namespace::Cgroup) != Some(place.cgroup_namespace) {
+        if proc.namespace(init, Namespace::Cgroup) != Some(place.namespaces.cgroup) {
             return false;
         }
-        if place.cgroup_namespace != self.own_cgroup_namespace {
+        if place.namespaces.cgroup != self.own.cgroup {
             return true;
         }
         let Ok(text) = proc.read(init, "cgroup") else {

@@ -344,7 +344,7 @@ impl Filesystem for LxcFs {
             ),
             Err(errno) => return reply.error(errno),
         }
-        self.linger.after_open();
+        self.linger.after_open(reader(request));
     }
 
     fn read(

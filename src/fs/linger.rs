@@ -2,11 +2,12 @@
 //!
 //! A reader that has been answered asks again at once: after OPEN comes READ, after READ
 //! the one that finds the end. A thread that has gone to sleep meanwhile must be woken,
-//! which on an idle CPU takes several times as long as the answer.
+//! which on an idle CPU takes several times as long as the answer. With several readers
+//! there is always a request to answer, and a thread that waits is in their way.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::thread;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -16,10 +17,21 @@ use crate::host::boottime_nsec;
 /// The longest wait, about what being woken costs.
 const LONGEST_NSEC: u64 = 50_000;
 
-/// The connection to wait on.
+/// Two readers that open files within this time are at it at the same time.
+const AT_ONCE_NSEC: u64 = 100_000;
+
+/// How long there are taken to be several readers then.
+const CROWD_NSEC: u64 = 1_000_000;
+
+/// The connection to wait on, and whether that is worth while.
 #[derive(Debug, Default)]
 pub struct Linger {
     connection: OnceLock<OwnedFd>,
+    /// The thread that opened a file last, and when.
+    reader: AtomicI32,
+    opened_nsec: AtomicU64,
+    /// Until when there are several readers.
+    crowd_until_nsec: AtomicU64,
     /// When a file was read to its end or closed last.
     ended_nsec: AtomicU64,
     /// From the last end to the next OPEN.
@@ -32,11 +44,19 @@ impl Linger {
         let _ = self.connection.set(connection);
     }
 
-    /// After OPEN: a READ will follow.
-    pub fn after_open(&self) {
-        let gap_nsec = boottime_nsec().saturating_sub(self.ended_nsec.load(Ordering::Relaxed));
+    /// After OPEN by the thread `reader`: a READ will follow.
+    pub fn after_open(&self, reader: i32) {
+        let now_nsec = boottime_nsec();
+        let since = |nsec: u64| now_nsec.saturating_sub(nsec);
+        let last_reader = self.reader.swap(reader, Ordering::Relaxed);
+        let opened_nsec = self.opened_nsec.swap(now_nsec, Ordering::Relaxed);
+        if reader != last_reader && since(opened_nsec) < AT_ONCE_NSEC {
+            let until_nsec = now_nsec.saturating_add(CROWD_NSEC);
+            self.crowd_until_nsec.store(until_nsec, Ordering::Relaxed);
+        }
+        let gap_nsec = since(self.ended_nsec.load(Ordering::Relaxed));
         self.gap_nsec.store(gap_nsec, Ordering::Relaxed);
-        self.wait();
+        self.wait(now_nsec);
     }
 
     /// After READ: another one will follow, unless this one found the end.
@@ -44,25 +64,28 @@ impl Linger {
         if found_end {
             self.after_end();
         } else {
-            self.wait();
+            self.wait(boottime_nsec());
         }
     }
 
     /// After a file was read to its end or closed: another one will be opened at once, if
     /// that was so the last time.
     pub fn after_end(&self) {
-        self.ended_nsec.store(boottime_nsec(), Ordering::Relaxed);
+        let now_nsec = boottime_nsec();
+        self.ended_nsec.store(now_nsec, Ordering::Relaxed);
         if self.gap_nsec.load(Ordering::Relaxed) < LONGEST_NSEC {
-            self.wait();
+            self.wait(now_nsec);
         }
     }
 
     /// Waits until a request is there, but not for long. Others may use the CPU.
-    fn wait(&self) {
+    fn wait(&self, start_nsec: u64) {
         let Some(connection) = self.connection.get() else {
             return;
         };
-        let start_nsec = boottime_nsec();
+        if start_nsec < self.crowd_until_nsec.load(Ordering::Relaxed) {
+            return;
+        }
         let mut ready = [PollFd::new(connection.as_fd(), PollFlags::POLLIN)];
         while poll(&mut ready, PollTimeout::ZERO) == Ok(0)
             && boottime_nsec().saturating_sub(start_nsec) < LONGEST_NSEC

@@ -9,3 +9,4 @@ pub mod nsfs;
 pub mod process;
 pub mod shared_memory;
 pub mod terminal;
+pub mod write_watch;

@@ -1,0 +1,50 @@
+//! Whether threads may have been moved from cgroup to cgroup.
+//!
+//! Reading a thread's `/proc/TID/cgroup` takes several times as long as finding out that
+//! nobody has written to any cgroup file since it was read last.
+
+use std::path::Path;
+
+use parking_lot::Mutex;
+
+use crate::sys::write_watch::WriteWatch;
+
+/// A period in which no thread was moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lull(u64);
+
+/// The watch on the cgroup file systems.
+#[derive(Debug)]
+pub(super) struct Moves {
+    watched: Option<Mutex<Watched>>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    watch: WriteWatch,
+    lulls: u64,
+}
+
+impl Moves {
+    /// Watches the cgroup file systems mounted at `mount_points`.
+    pub(super) fn new<'a>(mount_points: impl Iterator<Item = &'a Path>) -> Self {
+        let watch = WriteWatch::new(mount_points)
+            .inspect_err(|errno| log::debug!("cannot watch the cgroup file systems: {errno}"));
+        let watched = watch
+            .ok()
+            .map(|watch| Mutex::new(Watched { watch, lulls: 0 }));
+        Self { watched }
+    }
+
+    /// The present lull. A thread's memberships that were read in it, after this call, are
+    /// what they are for as long as this gives the same. None if that cannot be told.
+    pub(super) fn lull(&self) -> Option<Lull> {
+        // Whoever has the lock makes a system call that does not block; waiting for him
+        // would cost as much as reading the memberships.
+        let mut watched = self.watched.as_ref()?.try_lock()?;
+        if watched.watch.has_been_written() {
+            watched.lulls = watched.lulls.wrapping_add(1);
+        }
+        Some(Lull(watched.lulls))
+    }
+}
