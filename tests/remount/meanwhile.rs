@@ -5,8 +5,10 @@ use std::process::{Child, Command, Stdio};
 
 use crate::common::daemon::binary;
 use crate::common::docker::SIX_FILES;
-use crate::common::{alone, patience, skip, wait_for};
-use crate::host::{Host, assert_settled, cell, debians, options_at, total_mib};
+use crate::common::{alone, children, patience, skip, wait_for};
+use crate::host::{
+    Host, assert_settled, cell, debians, options_at, total_mib, wait_until_it_sleeps,
+};
 
 fn start(host: &Host) -> Child {
     let mut command = Command::new(binary());
@@ -25,22 +27,27 @@ fn several_at_the_same_time_repair_each_mount_once() {
         .iter()
         .map(|file| format!("mount --bind \"$1/proc/{file}\" /proc/{file}\n"))
         .collect();
-    let cells: Vec<_> = (0..6).map(|_| cell(&host, &binds)).collect();
+    // Enough work for them to meet.
+    let nested = "for i in $(seq 30); do unshare --mount sleep 100000 & done";
+    let cell = cell(&host, &format!("{binds}{nested}"));
+    let mut pids = children(cell.init);
+    pids.iter().for_each(|pid| wait_until_it_sleeps(*pid));
+    pids.push(cell.init);
+    assert_eq!(pids.len(), 31);
     for _ in 0..6 {
         host.follow();
-        let mut all: Vec<_> = (0..4).map(|_| start(&host)).collect();
+        let mut all: Vec<_> = (0..6).map(|_| start(&host)).collect();
         for one in &mut all {
             assert!(one.wait().expect("its end").success());
         }
-        for cell in &cells {
+        for pid in &pids {
             for file in SIX_FILES {
-                let there = options_at(cell.init, &format!("/proc/{file}"));
-                assert_eq!(there.len(), 1, "{file}");
+                let there = options_at(*pid, &format!("/proc/{file}"));
+                assert_eq!(there.len(), 1, "{file} of {pid}");
             }
-            assert_eq!(total_mib(cell), 64);
         }
+        assert_eq!(total_mib(&cell), 64);
     }
-    let pids: Vec<_> = cells.iter().map(|cell| cell.init).collect();
     assert_settled(&host, &pids);
 }
 
