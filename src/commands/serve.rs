@@ -17,6 +17,7 @@ use crate::session::control::{self, Control, Order, Sign};
 use crate::session::held::Held;
 use crate::session::mount::Mount;
 use crate::session::{CONTROL, server};
+use crate::sys::write_watch::WriteWatch;
 use crate::sys::{exec, process};
 
 /// Housekeeping rounds from one clean-up to the next.
@@ -51,10 +52,16 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
     let pid = std::process::id();
     spare_the_holder();
     let journal = Journal::resume(held.journal.try_clone()?.into());
+    let writes = held.writes.as_ref().and_then(|fd| fd.try_clone().ok());
     // Half of the fd table is left for what requests open for a moment.
     let views = Arc::new(
-        Views::open(raise_fd_limit() / 2, args.view_options(), journal)
-            .context("cannot read the host's figures")?,
+        Views::open(
+            raise_fd_limit() / 2,
+            args.view_options(),
+            journal,
+            writes.map(WriteWatch::from),
+        )
+        .context("cannot read the host's figures")?,
     );
     let sys = SysTree::open(Path::new("/sys/devices/system/cpu"))
         .context("cannot open /sys/devices/system/cpu")?;

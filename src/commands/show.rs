@@ -25,7 +25,7 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
         Some(name) => vec![by_name(name)?],
         None => ProcFile::ALL.to_vec(),
     };
-    let views = Views::open(KEPT_FDS, Options::default(), Journal::none())
+    let views = Views::open(KEPT_FDS, Options::default(), Journal::none(), None)
         .context("cannot read the host's figures")?;
     let resolved = views.container(args.pid).map_err(|errno| match errno {
         Errno::ESRCH => anyhow::anyhow!("there is no process {}", args.pid),

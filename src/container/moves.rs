@@ -26,13 +26,18 @@ struct Watched {
 }
 
 impl Moves {
-    /// Watches the cgroup file systems mounted at `mount_points`.
-    pub(super) fn new<'a>(mount_points: impl Iterator<Item = &'a Path>) -> Self {
-        let watch = WriteWatch::new(mount_points)
-            .inspect_err(|errno| log::debug!("cannot watch the cgroup file systems: {errno}"));
-        let watched = watch
-            .ok()
-            .map(|watch| Mutex::new(Watched { watch, lulls: 0 }));
+    /// Has the cgroup file systems mounted at `mount_points` watched, if there is a `watch`.
+    pub(super) fn new<'a>(
+        watch: Option<WriteWatch>,
+        mount_points: impl Iterator<Item = &'a Path>,
+    ) -> Self {
+        let watch = watch.filter(|watch| {
+            let added = watch.add(mount_points);
+            added
+                .inspect_err(|errno| log::debug!("cannot watch the cgroup file systems: {errno}"))
+                .is_ok()
+        });
+        let watched = watch.map(|watch| Mutex::new(Watched { watch, lulls: 0 }));
         Self { watched }
     }
 

@@ -18,6 +18,7 @@ use super::{Container, Journal, TICK_NSEC, boundary};
 use crate::cgroup::Layout;
 use crate::host::process::Namespace;
 use crate::host::{Host, boottime_nsec};
+use crate::sys::write_watch::WriteWatch;
 
 /// How long a reader's place is taken for the container found last. What it follows from
 /// beside the place, such as the cgroup of the init, hardly ever changes.
@@ -114,9 +115,15 @@ pub struct Containers {
 }
 
 impl Containers {
-    /// No containers yet, but for what the journal has of them.
+    /// No containers yet, but for what the journal has of them. With a `watch` readers that
+    /// come again and again are known at once.
     #[must_use]
-    pub fn new(host: Arc<Host>, layout: Arc<Layout>, journal: Journal) -> Self {
+    pub fn new(
+        host: Arc<Host>,
+        layout: Arc<Layout>,
+        journal: Journal,
+        watch: Option<WriteWatch>,
+    ) -> Self {
         let own = |namespace| {
             host.proc
                 .namespace(getpid().as_raw(), namespace)
@@ -128,7 +135,7 @@ impl Containers {
                 cgroup: own(Namespace::Cgroup),
                 time: own(Namespace::Time),
             },
-            familiar: Familiar::new(Moves::new(layout.mounts().map(|(.., path)| path))),
+            familiar: Familiar::new(Moves::new(watch, layout.mounts().map(|(.., path)| path))),
             host,
             layout,
             pid_namespaces: Registry::new(),

@@ -14,6 +14,7 @@ use crate::cgroup::{Controller, FdBudget, Layout};
 use crate::container::{Container, Containers, CpuView, Gone, Journal, Resolved, TICK_NSEC, Tasks};
 use crate::host::{Host, boottime_nsec};
 use crate::parse::cpu_list::CpuSet;
+use crate::sys::write_watch::WriteWatch;
 use crate::view;
 use crate::view::swaps::SwapView;
 
@@ -41,17 +42,23 @@ pub struct Views {
 
 impl Views {
     /// Views of the containers of this machine, whose counters go on where the `journal`
-    /// has them. At most `kept_fds` cgroup files are kept open.
+    /// has them. At most `kept_fds` cgroup files are kept open. With a `watch` on writes
+    /// readers that come again and again are known at once.
     ///
     /// # Errors
     /// One sentence about the file of the kernel's that is missing.
-    pub fn open(kept_fds: usize, options: Options, journal: Journal) -> io::Result<Self> {
+    pub fn open(
+        kept_fds: usize,
+        options: Options,
+        journal: Journal,
+        watch: Option<WriteWatch>,
+    ) -> io::Result<Self> {
         let root = Path::new("/");
         let host = Arc::new(Host::open(root)?);
         let mountinfo = host.proc.read(getpid().as_raw(), "mountinfo")?;
         let layout = Layout::detect(&mountinfo, root, &Arc::new(FdBudget::new(kept_fds)))?;
         Ok(Self {
-            containers: Containers::new(Arc::clone(&host), Arc::new(layout), journal),
+            containers: Containers::new(Arc::clone(&host), Arc::new(layout), journal, watch),
             host,
             options,
             off: AtomicBool::new(false),

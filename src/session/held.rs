@@ -13,12 +13,14 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use super::handshake;
 use crate::sys::exec::Named;
 use crate::sys::fuse_device;
+use crate::sys::write_watch::WriteWatch;
 
 /// Followed by `-` and the minor device number of the file system.
 const CONNECTION: &str = "connection";
 const QUEUE: &str = "queue";
 const JOURNAL: &str = "journal";
 const LEDGER: &str = "ledger";
+const WRITES: &str = "writes";
 
 /// The fds of a connection that is set up, and of the memories that go with it.
 #[derive(Debug)]
@@ -35,6 +37,9 @@ pub struct Held {
     pub journal: OwnedFd,
     /// Memory of open files and of requests that are worked on.
     pub ledger: OwnedFd,
+    /// The watch on writes to cgroup files, if the kernel has such a thing. Closing the last
+    /// fd of it takes the kernel longer than all else that a takeover consists of.
+    pub writes: Option<OwnedFd>,
 }
 
 impl Held {
@@ -56,6 +61,7 @@ impl Held {
             queues,
             journal: memory(c"lxcfs-journal")?,
             ledger: memory(c"lxcfs-ledger")?,
+            writes: WriteWatch::new().ok().map(OwnedFd::from),
         })
     }
 
@@ -66,13 +72,14 @@ impl Held {
     /// What `memfd_create(2)` says where a memory is missing.
     pub fn adopt(inherited: Vec<Named>) -> io::Result<Option<Self>> {
         let (mut connection, mut queues) = (None, Vec::new());
-        let (mut journal, mut ledger) = (None, None);
+        let (mut journal, mut ledger, mut writes) = (None, None, None);
         for Named { name, fd } in inherited {
             match name.split_once('-').unwrap_or((name.as_str(), "")) {
                 (CONNECTION, minor) => connection = minor.parse().ok().map(|minor| (minor, fd)),
                 (QUEUE, _) => queues.push(fd),
                 (JOURNAL, _) => journal = Some(fd),
                 (LEDGER, _) => ledger = Some(fd),
+                (WRITES, _) => writes = Some(fd),
                 _ => log::debug!("an fd named {name} is not known and is closed"),
             }
         }
@@ -85,6 +92,7 @@ impl Held {
             queues,
             journal: journal.map_or_else(|| memory(c"lxcfs-journal"), Ok)?,
             ledger: ledger.map_or_else(|| memory(c"lxcfs-ledger"), Ok)?,
+            writes: writes.or_else(|| WriteWatch::new().ok().map(OwnedFd::from)),
         }))
     }
 
@@ -99,6 +107,7 @@ impl Held {
             .into_iter()
             .chain(queues)
             .chain([(JOURNAL, &self.journal), (LEDGER, &self.ledger)])
+            .chain(self.writes.iter().map(|writes| (WRITES, writes)))
             .map(|(name, fd)| {
                 Ok(Named {
                     name: name.to_owned(),

@@ -17,23 +17,32 @@ pub struct WriteWatch {
 }
 
 impl WriteWatch {
-    /// Watches the file systems that `paths` lie on, wherever else they are mounted.
+    /// A watch on nothing yet.
     ///
     /// # Errors
-    /// What fanotify_init(2) and fanotify_mark(2) say: `EPERM` without `CAP_SYS_ADMIN`,
-    /// `EINVAL` or `ENODEV` where the kernel cannot watch one of these file systems.
-    pub fn new<'a>(paths: impl Iterator<Item = &'a Path>) -> Result<Self, Errno> {
+    /// What fanotify_init(2) says: `EPERM` without `CAP_SYS_ADMIN`.
+    pub fn new() -> Result<Self, Errno> {
         let flags = libc::FAN_CLOEXEC | libc::FAN_NONBLOCK | libc::FAN_REPORT_FID;
         // SAFETY: the call takes numbers only.
         let fd = Errno::result(unsafe { libc::fanotify_init(flags, 0) })?;
         // SAFETY: the call has just opened this fd for us.
         let events = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Self { events })
+    }
+
+    /// Watches the file systems that `paths` lie on, wherever else they are mounted. Those
+    /// that are watched already stay so.
+    ///
+    /// # Errors
+    /// What fanotify_mark(2) says: `EINVAL` or `ENODEV` where the kernel cannot watch one of
+    /// these file systems.
+    pub fn add<'a>(&self, paths: impl Iterator<Item = &'a Path>) -> Result<(), Errno> {
         for path in paths {
             path.with_nix_path(|path| {
                 // SAFETY: the fd is open, and the path is a string that ends with 0.
                 Errno::result(unsafe {
                     libc::fanotify_mark(
-                        events.as_raw_fd(),
+                        self.events.as_raw_fd(),
                         libc::FAN_MARK_ADD | libc::FAN_MARK_FILESYSTEM,
                         libc::FAN_MODIFY,
                         libc::AT_FDCWD,
@@ -42,7 +51,7 @@ impl WriteWatch {
                 })
             })??;
         }
-        Ok(Self { events })
+        Ok(())
     }
 
     /// Whether a write(2) has ended since this was last asked. Once a writer's call has
@@ -52,5 +61,18 @@ impl WriteWatch {
         let mut events = [0; EVENTS_BYTES];
         // What does not fit makes the next answer yes as well.
         read(&self.events, &mut events) != Err(Errno::EAGAIN)
+    }
+}
+
+impl From<OwnedFd> for WriteWatch {
+    /// A watch that was begun elsewhere.
+    fn from(events: OwnedFd) -> Self {
+        Self { events }
+    }
+}
+
+impl From<WriteWatch> for OwnedFd {
+    fn from(watch: WriteWatch) -> Self {
+        watch.events
     }
 }

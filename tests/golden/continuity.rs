@@ -41,7 +41,7 @@ impl Server {
     fn start(tree: &Tree, journal: Journal) -> Self {
         let host = Arc::new(Host::open(&tree.root).unwrap());
         Self {
-            containers: Containers::new(Arc::clone(&host), tree.layout(), journal),
+            containers: Containers::new(Arc::clone(&host), tree.layout(), journal, None),
             host,
         }
     }

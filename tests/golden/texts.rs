@@ -26,7 +26,7 @@ impl Texts {
     /// tree's `proc/uptime`; a reader without one is a process of the host.
     fn of(tree: &Tree, reader: i32, init: Option<i32>) -> Self {
         let host = Arc::new(Host::open(&tree.root).unwrap());
-        let containers = Containers::new(Arc::clone(&host), tree.layout(), Journal::none());
+        let containers = Containers::new(Arc::clone(&host), tree.layout(), Journal::none(), None);
         let resolved = containers.resolve(reader).unwrap();
         let started_nsec = init.map_or(0, |init| {
             host.proc.stat(init).unwrap().starttime_ticks * TICK_NSEC
