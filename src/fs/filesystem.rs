@@ -49,7 +49,8 @@ struct Shared {
     sys: SysTree,
     handles: Handles,
     sizes: Arc<NotedSizes>,
-    mounted: SystemTime,
+    /// Shown as all times of all files: the same for every server.
+    times: SystemTime,
     #[cfg(debug_assertions)]
     faults: Faults,
 }
@@ -61,6 +62,7 @@ impl LxcFs {
     pub fn new(views: Arc<Views>, sys: SysTree, ledger: Ledger) -> Self {
         let now_nsec = boottime_nsec();
         let sizes = Arc::new(NotedSizes::new(now_nsec / 1000));
+        let times = views.host_start();
         let shared = Shared {
             views,
             sys,
@@ -68,7 +70,7 @@ impl LxcFs {
             // of them than nanoseconds.
             handles: Handles::new(now_nsec, ledger.snapshots),
             sizes: Arc::clone(&sizes),
-            mounted: SystemTime::now(),
+            times,
             #[cfg(debug_assertions)]
             faults: Faults::from_environment(),
         };
@@ -255,10 +257,10 @@ impl Shared {
             ino: INodeNo(inode),
             size,
             blocks: 0,
-            atime: self.mounted,
-            mtime: self.mounted,
-            ctime: self.mounted,
-            crtime: self.mounted,
+            atime: self.times,
+            mtime: self.times,
+            ctime: self.times,
+            crtime: self.times,
             kind,
             perm,
             nlink,

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
 use nix::unistd::getpid;
@@ -69,6 +70,15 @@ impl Views {
     /// whether they are on now.
     pub fn toggle(&self) -> bool {
         self.off.fetch_xor(true, Ordering::Relaxed)
+    }
+
+    /// When the host was started.
+    #[must_use]
+    pub fn host_start(&self) -> SystemTime {
+        let since_epoch = Duration::from_secs(self.host.stat().btime_sec.unwrap_or(0));
+        SystemTime::UNIX_EPOCH
+            .checked_add(since_epoch)
+            .unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
     /// Brings the load averages up to date, and the journal too.

@@ -29,8 +29,11 @@ const SHORT_LIFE: Duration = Duration::from_millis(100);
 /// Waiting time after the second server in a row that died at once; doubled after each further
 /// one.
 const FIRST_DELAY: Duration = Duration::from_millis(10);
-/// After this many that died at once the connection is given up.
+/// After this many in a row that did not even serve the connection is given up.
 const MOST_FAILURES: u32 = 10;
+/// The longest waiting time while servers do serve: requests that kill them are answered one
+/// after the other.
+const LONGEST_DELAY: Duration = Duration::from_millis(80);
 
 /// The signals that a holder acts on. They must be blocked in all of its threads.
 const SIGNALS: [Signal; 6] = [
@@ -77,6 +80,8 @@ pub struct Holder<O> {
     phase: Phase,
     /// Servers in a row that died at once.
     failures: u32,
+    /// Servers in a row that did not serve.
+    unserved: u32,
     has_served: bool,
     is_ready: bool,
     views_off: bool,
@@ -156,6 +161,7 @@ impl<O: Owner> Holder<O> {
                 before: Death::Killed,
             },
             failures: 0,
+            unserved: 0,
             has_served: resumes,
             is_ready: false,
             views_off,
@@ -251,7 +257,7 @@ impl<O: Owner> Holder<O> {
             Ok(pid) => pid,
             Err(errno) => {
                 log::error!("cannot start a server: {errno}");
-                return self.try_later(before);
+                return self.give_up_or_try_later(before);
             }
         };
         let server = Server {
@@ -338,6 +344,7 @@ impl<O: Owner> Holder<O> {
             Sign::Serves => {
                 server.serves_since = Some(now);
                 self.has_served = true;
+                self.unserved = 0;
             }
             Sign::Answers => {
                 if !self.is_ready {
@@ -387,25 +394,35 @@ impl<O: Owner> Holder<O> {
                 self.failures = 0;
                 self.start(before)
             }
-            _ => self.try_later(before),
+            Some(_) => {
+                self.try_later(before, LONGEST_DELAY);
+                Ok(())
+            }
+            None => self.give_up_or_try_later(before),
         }
     }
 
-    /// After a server that died at once.
-    fn try_later(&mut self, before: Death) -> anyhow::Result<()> {
-        self.failures += 1;
-        if self.failures >= MOST_FAILURES {
+    /// After a server that did not serve.
+    fn give_up_or_try_later(&mut self, before: Death) -> anyhow::Result<()> {
+        self.unserved += 1;
+        if self.unserved >= MOST_FAILURES {
             bail!("{MOST_FAILURES} servers in a row ended at once; giving up");
         }
+        self.try_later(before, Duration::MAX);
+        Ok(())
+    }
+
+    /// After a server that died at once.
+    fn try_later(&mut self, before: Death, longest: Duration) {
+        self.failures = self.failures.saturating_add(1);
         let delay = match self.failures {
             1 => Duration::ZERO,
-            failures => FIRST_DELAY * 2_u32.pow(failures - 2),
+            failures => FIRST_DELAY * 2_u32.pow((failures - 2).min(MOST_FAILURES)),
         };
         self.phase = Phase::Waiting {
-            until: Instant::now() + delay,
+            until: Instant::now() + delay.min(longest),
             before,
         };
-        Ok(())
     }
 }
 

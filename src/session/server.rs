@@ -60,3 +60,62 @@ fn resume<FS: Filesystem>(filesystem: FS, connection: &OwnedFd) -> io::Result<Se
     file::replace(connection, session.as_fd())?;
     Ok(session)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+    use nix::unistd::{read, write};
+
+    use super::*;
+
+    const FUSE_STATFS: u32 = 17;
+
+    #[derive(Debug, Clone)]
+    struct Nothing;
+
+    impl Filesystem for Nothing {}
+
+    /// Whoever updates the crate `fuser` and sees this fail has to find another way to have a
+    /// session go on with a connection; see `resume`.
+    #[test]
+    fn fuser_serves_a_connection_that_was_put_behind_the_fd_of_its_session() {
+        let (kernel, connection) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )
+        .unwrap();
+        let (threads, notifier) = serve(&Nothing, vec![connection]).unwrap();
+        assert!(notifier.is_some());
+        let unique = 1_u64 << 63 | 6;
+        let mut request = [0; 40];
+        request[0..4].copy_from_slice(&40_u32.to_ne_bytes());
+        request[4..8].copy_from_slice(&FUSE_STATFS.to_ne_bytes());
+        request[8..16].copy_from_slice(&unique.to_ne_bytes());
+        request[16..24].copy_from_slice(&1_u64.to_ne_bytes());
+        for _ in 0..3 {
+            write(&kernel, &request).unwrap();
+            let mut ready = [PollFd::new(kernel.as_fd(), PollFlags::POLLIN)];
+            let timeout = PollTimeout::try_from(Duration::from_secs(10)).unwrap();
+            assert_eq!(
+                poll(&mut ready, timeout),
+                Ok(1),
+                "the request is not answered"
+            );
+            let mut reply = [0; 256];
+            let length = read(&kernel, &mut reply).unwrap();
+            assert!(length >= 16);
+            assert_eq!(
+                reply[8..16],
+                unique.to_ne_bytes(),
+                "an answer to something else"
+            );
+        }
+        drop(kernel);
+        drop(threads);
+    }
+}
