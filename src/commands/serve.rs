@@ -87,12 +87,14 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
     let ledger =
         Ledger::resume(&held.ledger, death).context("cannot use the memory of open files")?;
     let filesystem = LxcFs::new(Arc::clone(&views), sys, ledger);
+    // Before the first answer: a holder that has not heard this takes the server for one
+    // that cannot serve.
+    control.sign(Sign::Serves, pid)?;
     held.resend().context("cannot go on with the connection")?;
     let (threads, notifier) = server::serve(&filesystem, fds).context("cannot start serving")?;
     if let Some(notifier) = notifier {
         filesystem.connect(notifier, held.connection);
     }
-    control.sign(Sign::Serves, pid)?;
     let control = Arc::new(control);
     check_regularly(mountpoint.clone(), held.minor, Arc::clone(&control))?;
     watch(threads, Arc::clone(&control))?;

@@ -38,7 +38,7 @@ pub enum Order {
 /// From the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sign {
-    /// It reads requests.
+    /// It is about to read requests.
     Serves,
     /// A file has been read through the mount.
     Answers,

@@ -1,6 +1,7 @@
 //! podman with crun.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use crate::common::cgroup::cgroup_version;
@@ -8,46 +9,47 @@ use crate::common::docker::{SIX_FILES, proc_volumes};
 use crate::common::figures::{Stat, cpuinfo_ids, keyed, uptime};
 use crate::common::{Daemon, beside_others, has, images, patience, run_within, skip, unique};
 
-#[test]
-fn a_podman_container_with_crun_sees_its_limits() {
+/// `podman run` with crun, a root file system of busybox in `dir`, and a store of its own there. Options go between this
+/// and the root file system.
+fn podman_run(dir: &Path) -> Result<Command, String> {
     if !has("podman") || !has("crun") {
-        skip!("podman and crun are not installed");
+        return Err("podman and crun are not installed".to_owned());
     }
     if cgroup_version() == 1 {
-        skip!("crun does not start containers on this layout of cgroups");
+        return Err("crun does not start containers on this layout of cgroups".to_owned());
     }
-    let _turn = beside_others();
-    let daemon = Daemon::start(&[]);
-    let dir = tempfile::tempdir().expect("a directory");
-    let root = dir.path().join("root");
+    let root = dir.join("root");
     fs::create_dir(&root).expect("a directory");
-    if let Err(why) = images::make_busybox(&root) {
-        skip!("{why}");
-    }
-    let below = |name: &str| dir.path().join(name).to_str().expect("ASCII").to_owned();
+    images::make_busybox(&root)?;
+    let below = |name: &str| dir.join(name).to_str().expect("ASCII").to_owned();
     let mut podman = Command::new("podman");
+    podman.args(["--root", &below("graph"), "--runroot", &below("run")]);
     podman.args([
-        "--root",
-        &below("graph"),
-        "--runroot",
-        &below("run"),
         "--storage-driver",
         "vfs",
-    ]);
-    podman.args([
         "--runtime",
         "crun",
         "run",
         "--rm",
-        "--network",
-        "none",
-        "--name",
-        &unique("podman"),
     ]);
+    podman.args(["--network", "none", "--name", &unique("podman")]);
+    Ok(podman)
+}
+
+#[test]
+fn a_podman_container_with_crun_sees_its_limits() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut podman = match podman_run(dir.path()) {
+        Ok(podman) => podman,
+        Err(why) => skip!("{why}"),
+    };
+    let _turn = beside_others();
+    let daemon = Daemon::start(&[]);
     podman
         .args(["-m", "50m", "--cpus", "1"])
-        .args(proc_volumes(&daemon, &SIX_FILES));
-    podman.arg("--rootfs").arg(&root);
+        .args(proc_volumes(&daemon, &SIX_FILES))
+        .arg("--rootfs")
+        .arg(dir.path().join("root"));
     let print = "cat /proc/meminfo; echo ==; cat /proc/cpuinfo; echo ==; cat /proc/stat; echo ==; cat /proc/uptime; \
                  echo ==; free; top -b -n1; uptime";
     let text = run_within(podman.args(["sh", "-c", print]), patience(60)).ok();
@@ -56,4 +58,39 @@ fn a_podman_container_with_crun_sees_its_limits() {
     assert_eq!(cpuinfo_ids(parts[1]).len(), 1, "{text}");
     assert_eq!(Stat::parse(parts[2]).ids(), cpuinfo_ids(parts[1]), "{text}");
     assert!(uptime(parts[3]).0 < patience(60).as_secs_f64(), "{text}");
+}
+
+/// The OCI option `idmap` makes a mount whose owners are shifted; the kernel asks the file system whether it may.
+#[test]
+fn files_bound_with_idmap_are_read_in_a_container_with_a_user_namespace() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut podman = match podman_run(dir.path()) {
+        Ok(podman) => podman,
+        Err(why) => skip!("{why}"),
+    };
+    let _turn = beside_others();
+    let daemon = Daemon::start(&[]);
+    podman.args([
+        "-m",
+        "50m",
+        "--uidmap",
+        "0:100000:65536",
+        "--gidmap",
+        "0:100000:65536",
+    ]);
+    for volume in proc_volumes(&daemon, &SIX_FILES) {
+        podman.arg(volume.replace(":ro", ":ro,idmap"));
+    }
+    podman
+        .arg("--rootfs")
+        .arg(format!("{}:idmap", dir.path().join("root").display()));
+    let print =
+        "cat /proc/self/uid_map; cat /proc/uptime /proc/meminfo; stat -c '%u %a' /proc/meminfo";
+    let text = run_within(podman.args(["sh", "-c", print]), patience(60)).ok();
+    assert!(text.contains("100000"), "no user namespace: {text}");
+    assert!(text.contains("MemTotal:          51200 kB"), "{text}");
+    assert!(
+        text.trim_end().ends_with("0 444"),
+        "the files are not root's there: {text}"
+    );
 }

@@ -6,7 +6,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::common::daemon::mounted_at;
-use crate::common::{Daemon, beside_others, patience, run_within, sh, skip, wait_for};
+use crate::common::{Daemon, beside_others, patience, run_within, sh, skip, slowness, wait_for};
 use crate::crash::server_of;
 use crate::faults::{self, FAULT};
 
@@ -14,6 +14,10 @@ fn errno_of_reading(daemon: &Daemon, file: &str) -> Option<i32> {
     std::fs::read(daemon.path(file))
         .err()
         .and_then(|error| error.raw_os_error())
+}
+
+fn watchdog_usec(seconds: u32) -> String {
+    (seconds * 1_000_000 * slowness()).to_string()
 }
 
 /// The state of a process as `/proc/PID/status` has it.
@@ -55,7 +59,7 @@ fn a_request_that_kills_its_server_twice_is_answered_with_eio() {
 #[test]
 fn a_server_that_does_not_answer_any_more_is_replaced() {
     let _turn = beside_others();
-    let daemon = Daemon::start_with(&[], &[("WATCHDOG_USEC", "2000000")]);
+    let daemon = Daemon::start_with(&[], &[("WATCHDOG_USEC", &watchdog_usec(2))]);
     let server = server_of(&daemon);
     kill(Pid::from_raw(server), Signal::SIGSTOP).expect("stopping the server");
     wait_for(patience(5), || (state_of(server) == "T").then_some(())).expect("a stopped server");
@@ -69,9 +73,9 @@ fn a_server_that_does_not_answer_any_more_is_replaced() {
 #[test]
 fn a_server_that_is_idle_is_not_replaced() {
     let _turn = beside_others();
-    let daemon = Daemon::start_with(&[], &[("WATCHDOG_USEC", "1000000")]);
+    let daemon = Daemon::start_with(&[], &[("WATCHDOG_USEC", &watchdog_usec(1))]);
     let server = server_of(&daemon);
-    std::thread::sleep(Duration::from_secs(4));
+    std::thread::sleep(Duration::from_secs(4) * slowness());
     assert_eq!(server_of(&daemon), server, "{}", daemon.log());
 }
 
