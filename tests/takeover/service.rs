@@ -7,91 +7,115 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::common::docker::Docker;
-use crate::common::{alone, beside_others, has, open_fds, patience, skip, wait_for};
+use crate::common::figures::uptime;
+use crate::common::{Cell, Limits, alone, beside_others, has, open_fds, patience, skip, wait_for};
 use crate::planned::other_version;
 use crate::unit::{Unit, install, systemd_runs};
 use crate::watcher::{Seen, Watcher};
 
-/// Readers in two Docker containers and one of LXC.
-fn readers(unit: &Unit) -> Result<Vec<Watcher>, String> {
-    let docker = Docker::get()?;
-    if !has("lxc-execute") {
-        return Err("lxc is not installed".to_owned());
-    }
-    let (point, pause) = (unit.point(), Duration::from_millis(2));
-    let watchers = vec![
-        Watcher::in_docker(docker, &point, pause),
-        Watcher::in_docker(docker, &point, pause),
-        Watcher::in_lxc(&point, pause),
-    ];
-    for watcher in &watchers {
-        watcher.reads();
-    }
-    Ok(watchers)
+/// The service with readers in two Docker containers and one of LXC.
+struct Scene {
+    unit: Unit,
+    readers: Vec<Watcher>,
+    /// Of the holder, before anything happened.
+    fds: usize,
+    /// Of each container, likewise.
+    mounts: Vec<usize>,
 }
 
-fn all_seen(watchers: Vec<Watcher>) -> Seen {
-    let mut all = Seen::default();
-    for watcher in watchers {
-        all.add(watcher.stop());
+impl Scene {
+    fn new(has_fd_store: bool) -> Result<Self, String> {
+        if !systemd_runs() {
+            return Err("systemd does not run here".to_owned());
+        }
+        let docker = Docker::get()?;
+        if !has("lxc-execute") {
+            return Err("lxc is not installed".to_owned());
+        }
+        let unit = Unit::install(has_fd_store);
+        unit.systemctl("start");
+        let (point, pause) = (unit.point(), Duration::from_millis(2));
+        let readers = vec![
+            Watcher::in_docker(docker, &point, pause),
+            Watcher::in_docker(docker, &point, pause),
+            Watcher::in_lxc(&point, pause),
+        ];
+        for reader in &readers {
+            reader.reads();
+        }
+        Ok(Self {
+            fds: open_fds(unit.holder()),
+            mounts: mounts(&readers),
+            unit,
+            readers,
+        })
     }
-    all
+
+    /// Ends the readers, and sees that the machine is as it was: the containers' mounts, two processes, the holder's fds.
+    #[track_caller]
+    fn end(self, scenario: &str) -> Seen {
+        assert_eq!(
+            mounts(&self.readers),
+            self.mounts,
+            "mounts of the containers"
+        );
+        let mut seen = Seen::default();
+        for reader in self.readers {
+            seen.add(reader.stop());
+        }
+        seen.report(scenario);
+        let unit = &self.unit;
+        let settled = || {
+            let is_as_before = unit.processes().len() == 2 && open_fds(unit.holder()) == self.fds;
+            is_as_before.then_some(())
+        };
+        assert!(
+            wait_for(patience(20), settled).is_some(),
+            "processes {:?}, fds of the holder {} and before {}",
+            unit.processes(),
+            open_fds(unit.holder()),
+            self.fds
+        );
+        seen
+    }
+}
+
+fn mounts(readers: &[Watcher]) -> Vec<usize> {
+    readers.iter().map(|reader| reader.look().1).collect()
 }
 
 fn send(pid: i32, signal: Signal) {
     kill(Pid::from_raw(pid), signal).expect("a process to signal");
 }
 
-/// Waits until the service runs with two processes again, the holder another one than `before`.
+/// Waits until the service runs again, its holder another one than `before`.
 #[track_caller]
-fn back(unit: &Unit, holder: i32) {
+fn back(unit: &Unit, before: i32) {
     let back = wait_for(patience(30), || {
         let now = unit.holder();
-        (now != 0 && now != holder && unit.property("ActiveState") == "active").then_some(())
+        (now != 0 && now != before && unit.property("ActiveState") == "active").then_some(())
     });
     assert!(back.is_some(), "not back: {}", unit.log());
 }
 
-/// What must be so after everything: two processes, and no more fds than at first.
-#[track_caller]
-fn nothing_is_left_over(unit: &Unit, fds: usize) {
-    let settled = wait_for(patience(20), || {
-        (unit.processes().len() == 2 && open_fds(unit.holder()) == fds).then_some(())
-    });
-    assert!(
-        settled.is_some(),
-        "processes {:?}, fds of the holder {} and before {fds}",
-        unit.processes(),
-        open_fds(unit.holder())
-    );
-}
-
-macro_rules! start {
-    ($unit:ident, $readers:ident, $fds:ident) => {
-        if !systemd_runs() {
-            skip!("systemd does not run here");
-        }
-        let _turn = alone();
-        let $unit = Unit::install(true);
-        $unit.systemctl("start");
-        let $readers = match readers(&$unit) {
-            Ok(readers) => readers,
+macro_rules! scene {
+    ($has_fd_store:expr) => {
+        match Scene::new($has_fd_store) {
+            Ok(scene) => scene,
             Err(why) => skip!("{why}"),
-        };
-        let $fds = open_fds($unit.holder());
+        }
     };
 }
 
 #[test]
 fn fifty_restarts_are_not_noticed() {
-    start!(unit, readers, fds);
+    let _turn = alone();
+    let scene = scene!(true);
+    let unit = &scene.unit;
     for _ in 0..50 {
         unit.systemctl("restart");
     }
-    let seen = all_seen(readers);
-    seen.report("50 x systemctl restart");
-    seen.assert_nothing_wrong();
-    nothing_is_left_over(&unit, fds);
+    scene.end("50 x systemctl restart").assert_nothing_wrong();
 }
 
 #[test]
@@ -99,7 +123,9 @@ fn reloads_and_upgrades_are_not_noticed() {
     let Some(next) = other_version() else {
         skip!("LXCFS_NEXT_BIN does not name a second version; scripts/test builds one");
     };
-    start!(unit, readers, fds);
+    let _turn = alone();
+    let scene = scene!(true);
+    let unit = &scene.unit;
     let first = unit.dir().join("first");
     fs::copy(unit.program(), &first).expect("copying the program");
     for round in 0..10 {
@@ -113,15 +139,16 @@ fn reloads_and_upgrades_are_not_noticed() {
         let other = wait_for(patience(20), || (unit.server() != before).then_some(()));
         assert!(other.is_some(), "no takeover: {}", unit.log());
     }
-    let seen = all_seen(readers);
-    seen.report("5 x systemctl reload, 5 upgrades by SIGUSR1");
-    seen.assert_nothing_wrong();
-    nothing_is_left_over(&unit, fds);
+    scene
+        .end("5 x systemctl reload, 5 upgrades by SIGUSR1")
+        .assert_nothing_wrong();
 }
 
 #[test]
 fn kills_of_the_server_of_the_holder_and_of_both_are_not_noticed() {
-    start!(unit, readers, fds);
+    let _turn = alone();
+    let scene = scene!(true);
+    let unit = &scene.unit;
     for _ in 0..10 {
         send(unit.server(), Signal::SIGKILL);
         std::thread::sleep(patience(1) / 10);
@@ -129,23 +156,24 @@ fn kills_of_the_server_of_the_holder_and_of_both_are_not_noticed() {
     for _ in 0..5 {
         let holder = unit.holder();
         send(holder, Signal::SIGKILL);
-        back(&unit, holder);
+        back(unit, holder);
     }
     for _ in 0..5 {
         let (holder, server) = (unit.holder(), unit.server());
         send(holder, Signal::SIGKILL);
         let _ = kill(Pid::from_raw(server), Signal::SIGKILL);
-        back(&unit, holder);
+        back(unit, holder);
     }
-    let seen = all_seen(readers);
-    seen.report("kill -9: 10 x server, 5 x holder, 5 x both");
-    seen.assert_nothing_wrong();
-    nothing_is_left_over(&unit, fds);
+    scene
+        .end("kill -9: 10 x server, 5 x holder, 5 x both")
+        .assert_nothing_wrong();
 }
 
 #[test]
 fn a_server_killed_for_lack_of_memory_is_not_noticed() {
-    start!(unit, readers, fds);
+    let _turn = alone();
+    let scene = scene!(true);
+    let unit = &scene.unit;
     let limit = unit.cgroup().join("memory.max");
     for _ in 0..3 {
         let (holder, server) = (unit.holder(), unit.server());
@@ -164,33 +192,19 @@ fn a_server_killed_for_lack_of_memory_is_not_noticed() {
             unit.log()
         );
     }
-    let seen = all_seen(readers);
-    seen.report("3 x out of memory");
-    seen.assert_nothing_wrong();
-    nothing_is_left_over(&unit, fds);
+    scene.end("3 x out of memory").assert_nothing_wrong();
 }
 
 #[test]
 fn without_a_store_containers_are_repaired_after_both_are_killed() {
-    if !systemd_runs() {
-        skip!("systemd does not run here");
-    }
     let _turn = alone();
-    let unit = Unit::install(false);
-    unit.systemctl("start");
-    let readers = match readers(&unit) {
-        Ok(readers) => readers,
-        Err(why) => skip!("{why}"),
-    };
-    let mounts = |readers: &[Watcher]| -> Vec<usize> {
-        readers.iter().map(|reader| reader.look().1).collect()
-    };
-    let before = mounts(&readers);
+    let scene = scene!(false);
+    let unit = &scene.unit;
     let (holder, server) = (unit.holder(), unit.server());
     send(holder, Signal::SIGKILL);
     let _ = kill(Pid::from_raw(server), Signal::SIGKILL);
-    back(&unit, holder);
-    for reader in &readers {
+    back(unit, holder);
+    for reader in &scene.readers {
         let works = wait_for(patience(20), || reader.look().0.then_some(()));
         assert!(
             works.is_some(),
@@ -198,12 +212,36 @@ fn without_a_store_containers_are_repaired_after_both_are_killed() {
             unit.log()
         );
     }
-    assert_eq!(mounts(&readers), before, "mounts of the containers");
-    let seen = all_seen(readers);
-    seen.report("both killed without a store, repaired by remount");
+    let seen = scene.end("both killed without a store, repaired by remount");
     assert!(
         seen.errors > 0,
         "nobody noticed: the connection did not end"
+    );
+}
+
+#[test]
+fn a_restart_brings_other_options_into_force() {
+    if !systemd_runs() {
+        skip!("systemd does not run here");
+    }
+    let _turn = beside_others();
+    let unit = Unit::install(true);
+    unit.systemctl("start");
+    let cell = Cell::start(&Limits::default());
+    let file = unit.point().join("proc/uptime");
+    let shown = || {
+        let text = cell.run(&["cat", file.to_str().expect("ASCII")]).ok();
+        uptime(&text).0
+    };
+    let host = || uptime(&fs::read_to_string("/proc/uptime").expect("uptime")).0;
+    assert!(shown() < host() / 2.0);
+    unit.add_options("--uptime=host");
+    unit.systemctl("restart");
+    assert!(
+        (shown() - host()).abs() < patience(1).as_secs_f64(),
+        "{} {}",
+        shown(),
+        host()
     );
 }
 

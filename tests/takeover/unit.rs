@@ -60,6 +60,14 @@ impl Unit {
         unit
     }
 
+    /// Has the daemon started with further options from now on.
+    pub fn add_options(&self, options: &str) {
+        let text = fs::read_to_string(&self.file).expect("the unit file");
+        let text = text.replace(" -f -p ", &format!(" {options} -f -p "));
+        fs::write(&self.file, text).expect("a unit file");
+        run_within(Command::new("systemctl").arg("daemon-reload"), patience(30)).ok();
+    }
+
     /// Where its program lies.
     pub fn program(&self) -> PathBuf {
         self.dir.path().join("lxcfs")

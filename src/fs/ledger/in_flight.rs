@@ -21,9 +21,12 @@ const NUMBER: u64 = (1 << WEIGHT_SHIFT) - 1;
 const WEIGHT_SHIFT: u32 = 56;
 
 /// From this weight on a request is not worked on any more.
-const DEADLY: u64 = 4;
+const DEADLY: u64 = 2 * CRASH;
 /// From this weight on the next crash would make it [`DEADLY`].
-const DANGEROUS: u64 = 2;
+const DANGEROUS: u64 = CRASH;
+/// The weight of a crash. A kill, which may well come again and again from outside, for lack
+/// of memory say, weighs 1.
+const CRASH: u64 = 8;
 
 /// Suspects come again at once, if ever: before this much time has passed.
 const SUSPICION_NSEC: u64 = 5_000_000_000;
@@ -74,7 +77,7 @@ impl InFlight {
         let suspects = match death {
             Death::Ended => BTreeMap::new(),
             Death::Killed => suspects(&memory, 1),
-            Death::Crashed => suspects(&memory, 2),
+            Death::Crashed => suspects(&memory, CRASH),
         };
         let table = groups(&memory, SUSPECTS);
         table.iter().for_each(empty);
@@ -235,17 +238,18 @@ mod tests {
     }
 
     #[test]
-    fn two_crashes_or_four_kills_are_enough() {
+    fn two_crashes_or_sixteen_kills_are_enough() {
         assert_eq!(deaths(&memory(), Death::Crashed), 2);
-        assert_eq!(deaths(&memory(), Death::Killed), 4);
+        assert_eq!(deaths(&memory(), Death::Killed), 16);
     }
 
     #[test]
     fn kills_and_crashes_add_up() {
         let memory = memory();
         die_with(&server(&memory, Death::Ended), &[2]);
-        die_with(&server(&memory, Death::Killed), &[2]);
-        die_with(&server(&memory, Death::Killed), &[2]);
+        for _ in 0..8 {
+            die_with(&server(&memory, Death::Killed), &[2]);
+        }
         assert_eq!(
             server(&memory, Death::Crashed).enter(2).err(),
             Some(Poisonous)
