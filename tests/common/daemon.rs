@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use super::{children, patience, status_kb, wait_for};
+use super::{children, patience, pss_kb, wait_for};
 
 /// The binary under test: `LXCFS_BIN`, else the one cargo built.
 pub fn binary() -> PathBuf {
@@ -182,12 +182,9 @@ impl Daemon {
         all
     }
 
-    /// Resident memory of all of its processes.
+    /// Resident memory of all of its processes, with what they share counted once.
     pub fn rss_kb(&self) -> u64 {
-        self.processes()
-            .into_iter()
-            .filter_map(|pid| status_kb(pid, "VmRSS"))
-            .sum()
+        self.processes().into_iter().filter_map(pss_kb).sum()
     }
 
     /// What it wrote to its standard error stream.

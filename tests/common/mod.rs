@@ -182,12 +182,10 @@ pub fn has(program: &str) -> bool {
 /// The kernel's clock ticks per second as it shows them to programs.
 pub const USER_HZ: f64 = 100.0;
 
-/// The number in a `/proc/PID/status` line such as `VmRSS`, in kB.
-pub fn status_kb(pid: i32, key: &str) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+/// A process's resident memory in kB, a page that several processes map counted to each by its share.
+pub fn pss_kb(pid: i32) -> Option<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
