@@ -365,10 +365,16 @@ impl<O: Owner> Holder<O> {
             return Ok(());
         };
         let server = *server;
-        let code = match process::reap(Some(server.pid)) {
-            Ok(None) => return Ok(()),
-            Ok(Some((_, code))) => code,
-            Err(errno) => return Err(errno).context("lost sight of the server"),
+        let mut ended = None;
+        // As the first process of a container the holder is left with others' children too.
+        while let Some((pid, code)) = process::reap(None).context("lost sight of the server")? {
+            if pid == server.pid {
+                ended = Some(code);
+                break;
+            }
+        }
+        let Some(code) = ended else {
+            return Ok(());
         };
         if let Phase::Draining { then, .. } = self.phase {
             self.phase = Phase::Over(then);
