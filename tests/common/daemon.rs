@@ -73,17 +73,18 @@ impl Daemon {
     /// Starts the daemon with some variables in its environment.
     #[track_caller]
     pub fn start_with(args: &[&str], variables: &[(&str, &str)]) -> Self {
-        Self::start_in_new_directory(&binary(), args, variables)
+        Self::start_program_with(&binary(), args, variables)
     }
 
     /// Starts another binary with the same command line.
     #[track_caller]
     pub fn start_as(binary: &Path, args: &[&str]) -> Self {
-        Self::start_in_new_directory(binary, args, &[])
+        Self::start_program_with(binary, args, &[])
     }
 
+    /// Starts another binary with some variables in its environment.
     #[track_caller]
-    fn start_in_new_directory(binary: &Path, args: &[&str], variables: &[(&str, &str)]) -> Self {
+    pub fn start_program_with(binary: &Path, args: &[&str], variables: &[(&str, &str)]) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("lxcfs-test-")
             .tempdir()

@@ -81,9 +81,15 @@ fn files_bound_with_idmap_are_read_in_a_container_with_a_user_namespace() {
     for volume in proc_volumes(&daemon, &SIX_FILES) {
         podman.arg(volume.replace(":ro", ":ro,idmap"));
     }
-    podman
-        .arg("--rootfs")
-        .arg(format!("{}:idmap", dir.path().join("root").display()));
+    let root = dir.path().join("root");
+    run_within(
+        Command::new("chown")
+            .args(["-R", "100000:100000"])
+            .arg(&root),
+        patience(30),
+    )
+    .ok();
+    podman.arg("--rootfs").arg(root);
     let print =
         "cat /proc/self/uid_map; cat /proc/uptime /proc/meminfo; stat -c '%u %a' /proc/meminfo";
     let text = run_within(podman.args(["sh", "-c", print]), patience(60)).ok();

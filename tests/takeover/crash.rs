@@ -13,7 +13,7 @@ use crate::faults::{self, FAULT};
 use crate::watcher::{Seen, Watcher};
 
 /// Makes a request slow, so that each kill hits some that are being worked on.
-const SLOW: &str = "meminfo:delay=5,stat:delay=5";
+pub const SLOW: &str = "meminfo:delay=5,stat:delay=5";
 
 /// The server that serves now.
 #[track_caller]

@@ -1,14 +1,17 @@
 //! The service of systemd under load: restarts, kills, upgrades, and its end.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::common::docker::Docker;
+use crate::common::docker::{Docker, Image, SIX_FILES, cpu_volume, options, proc_volumes};
 use crate::common::figures::uptime;
-use crate::common::{Cell, Limits, alone, beside_others, has, open_fds, patience, skip, wait_for};
+use crate::common::{
+    Cell, Daemon, Limits, alone, beside_others, has, open_fds, patience, skip, wait_for,
+};
 use crate::planned::other_version;
 use crate::unit::{Unit, install, systemd_runs};
 use crate::watcher::{Seen, Watcher};
@@ -265,4 +268,49 @@ fn the_unit_is_started_when_the_files_answer_and_unmounts_when_stopped() {
     let error = unit.meminfo().expect_err("files after the stop");
     assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{}", unit.log());
     assert_eq!(unit.property("NFileDescriptorStore"), "0");
+}
+
+#[test]
+fn the_service_adopts_the_containers_of_a_dead_lxcfs_of_the_distribution() {
+    const PEER: &str = "/usr/bin/lxcfs";
+    if !systemd_runs() || !has("lxcfs") {
+        skip!("systemd does not run here, or the lxcfs package is not installed");
+    }
+    let docker = match Docker::get() {
+        Ok(docker) => docker,
+        Err(why) => skip!("{why}"),
+    };
+    let _turn = beside_others();
+    let unit = Unit::install(true);
+    fs::create_dir(unit.point()).expect("the mount point");
+    let pid_file = unit.dir().join("peer.pid");
+    let mut peer = Daemon::start_at(Path::new(PEER), &unit.point(), &pid_file, &[]);
+    let mut line = options("-m 64m");
+    line.extend(proc_volumes(&peer, &SIX_FILES));
+    line.extend(cpu_volume(&peer));
+    let container = docker.container(Image::Busybox, &line);
+    let mounts = || {
+        container
+            .exec(&["cat", "/proc/self/mountinfo"])
+            .ok()
+            .lines()
+            .count()
+    };
+    let before = mounts();
+    peer.kill_all();
+    assert!(!container.exec(&["cat", "/proc/meminfo"]).succeeded());
+    unit.systemctl("start");
+    let shows = || {
+        let text = container.exec(&["cat", "/proc/meminfo"]).out;
+        text.contains("MemTotal:          65536 kB").then_some(())
+    };
+    assert!(wait_for(patience(20), shows).is_some(), "{}", unit.log());
+    for file in SIX_FILES {
+        container.exec(&["cat", &format!("/proc/{file}")]).ok();
+    }
+    container
+        .exec(&["cat", "/sys/devices/system/cpu/online"])
+        .ok();
+    assert_eq!(mounts(), before, "mounts of the container");
+    std::mem::forget(peer);
 }
