@@ -190,16 +190,19 @@ fn check_regularly(mountpoint: PathBuf, minor: u32, control: Arc<Control>) -> an
 /// Whether one of the files can be read within this time.
 fn answers(mountpoint: &Path, timeout: Duration) -> anyhow::Result<()> {
     let mut child = reader(mountpoint)
+        .stderr(Stdio::piped())
         .spawn()
         .context("cannot start the check")?;
     let deadline = Instant::now() + timeout;
     let mut pause = Duration::from_micros(500);
     loop {
         if let Some(status) = child.try_wait()? {
-            if !status.success() {
-                bail!("the check ended with {status}");
+            if status.success() {
+                return Ok(());
             }
-            return Ok(());
+            let said = child.wait_with_output()?.stderr;
+            let said = String::from_utf8_lossy(&said);
+            bail!("{}", said.trim().trim_start_matches("lxcfs: "));
         }
         if Instant::now() >= deadline {
             child.kill()?;
