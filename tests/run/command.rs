@@ -72,6 +72,13 @@ fn without_root_it_says_so() {
     assert_eq!(ran.err, "lxcfs: run needs root; start it with sudo\n");
 }
 
+fn is_ignored(signal: Signal) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = u64::from_str_radix(line.unwrap().trim(), 16).unwrap();
+    mask >> (signal as i32 - 1) & 1 == 1
+}
+
 #[test]
 fn signals_reach_the_command() {
     needs_root!();
@@ -82,6 +89,10 @@ fn signals_reach_the_command() {
         Signal::SIGTERM,
         Signal::SIGUSR1,
     ] {
+        // A shell cannot catch what was ignored when it was started, by nohup(1) for one.
+        if is_ignored(signal) {
+            continue;
+        }
         let name = signal.as_str().trim_start_matches("SIG");
         let script = format!("trap 'exit 42' {name}; echo ready; while :; do sleep 0.02; done");
         let mut run = Run::ready(&script);
