@@ -10,7 +10,7 @@ use crate::common::{
     wait_for,
 };
 use crate::faults::{self, FAULT};
-use crate::watcher::{Seen, Watcher};
+use crate::watcher::{Seen, Watcher, report};
 
 /// Makes a request slow, so that each kill hits some that are being worked on.
 pub const SLOW: &str = "meminfo:delay=5,stat:delay=5";
@@ -133,7 +133,10 @@ fn the_gap_is_a_few_milliseconds() {
         })
         .collect();
     gaps.sort_unstable();
-    println!("REPORT gap: median {:?}, longest {:?}", gaps[20], gaps[39]);
+    report(&format!(
+        "gap after SIGKILL: median {:?}, longest {:?}",
+        gaps[20], gaps[39]
+    ));
     assert!(
         gaps[20] < Duration::from_millis(10) * slowness() * 2,
         "{gaps:?}"

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -36,6 +36,11 @@ const FILES: [&str; 7] = [
     "swaps",
 ];
 
+/// Writes a line of figures past the output capture of the test harness.
+pub fn report(text: &str) {
+    let _ = writeln!(std::io::stderr(), "REPORT {text}");
+}
+
 /// What the readers of one container saw.
 #[derive(Debug, Default, Clone)]
 pub struct Seen {
@@ -63,12 +68,11 @@ impl Seen {
 
     /// One line for the report of a scenario.
     pub fn report(&self, scenario: &str) {
-        println!(
-            "REPORT {scenario}: {} reads, {} errors, longest wait {:.1} ms",
-            self.reads,
-            self.errors,
-            self.longest.as_secs_f64() * 1e3
-        );
+        let longest_msec = self.longest.as_secs_f64() * 1e3;
+        report(&format!(
+            "{scenario}: {} reads, {} errors, longest wait {longest_msec:.1} ms",
+            self.reads, self.errors
+        ));
     }
 
     #[track_caller]
