@@ -354,7 +354,12 @@ impl<O: Owner> Holder<O> {
             }
             Sign::Unmounted => {
                 log::info!("unmounted from outside; ending");
-                self.drain(Outcome::Unmounted);
+                // There is nothing left that it could answer.
+                let _ = kill(server.pid, Signal::SIGKILL);
+                self.phase = Phase::Draining {
+                    server: *server,
+                    then: Outcome::Unmounted,
+                };
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What the daemon does on signals.
 
 use std::fs;
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
 
@@ -62,4 +63,16 @@ fn sigusr2_shows_the_hosts_values_and_again_the_containers() {
     assert!(becomes(host), "off: {}", total());
     daemon.signal(Signal::SIGUSR2);
     assert!(becomes(own), "on again: {}", total());
+}
+
+#[test]
+fn an_unmount_from_outside_ends_the_daemon_at_once() {
+    let _turn = beside_others();
+    let mut daemon = Daemon::start(&[]);
+    let start = Instant::now();
+    nix::mount::umount(daemon.point()).expect("unmounting");
+    let status = daemon.ended().expect("the daemon ends");
+    assert_eq!(status.code(), Some(0), "{}", daemon.log());
+    assert!(start.elapsed() < patience(2), "{:?}", start.elapsed());
+    assert!(!daemon.pid_file().exists(), "the pid file is left");
 }
