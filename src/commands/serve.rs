@@ -91,10 +91,9 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
     // that cannot serve.
     control.sign(Sign::Serves, pid)?;
     held.resend().context("cannot go on with the connection")?;
-    let (threads, notifier) = server::serve(&filesystem, fds).context("cannot start serving")?;
-    if let Some(notifier) = notifier {
-        filesystem.connect(notifier, held.connection);
-    }
+    let connect = |notifier| filesystem.connect(notifier, held.connection);
+    let threads = server::serve(&filesystem, &fds, connect).context("cannot start serving")?;
+    drop(fds);
     let control = Arc::new(control);
     check_regularly(mountpoint.clone(), held.minor, Arc::clone(&control))?;
     watch(threads, Arc::clone(&control))?;

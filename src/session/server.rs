@@ -21,32 +21,35 @@ pub fn thread_count() -> usize {
 }
 
 /// Serves `filesystem` on fds of one connection that is set up already, with a thread
-/// for each fd. The threads end when the file system is unmounted everywhere. Returns
-/// them with the means to notify the kernel.
+/// for each fd. The threads end when the file system is unmounted everywhere. Before the
+/// first of them starts, `connect` is given the means to notify the kernel.
 ///
 /// # Errors
 /// When a session or a thread cannot be made.
 pub fn serve<FS>(
     filesystem: &FS,
-    fds: Vec<OwnedFd>,
-) -> io::Result<(Vec<JoinHandle<()>>, Option<Notifier>)>
+    fds: &[OwnedFd],
+    connect: impl FnOnce(Notifier),
+) -> io::Result<Vec<JoinHandle<()>>>
 where
     FS: Filesystem + Clone,
 {
-    let mut notifier = None;
-    let threads = fds.into_iter().map(|fd| {
-        let session = resume(filesystem.clone(), &fd)?;
-        notifier.get_or_insert_with(|| session.notifier());
-        thread::Builder::new()
-            .name("session".to_owned())
-            .spawn(move || {
-                if let Err(error) = session.run() {
-                    log::error!("a serving thread ended: {error}");
-                }
-            })
-    });
-    let threads = threads.collect::<io::Result<_>>()?;
-    Ok((threads, notifier))
+    let sessions = fds.iter().map(|fd| resume(filesystem.clone(), fd));
+    let sessions: Vec<_> = sessions.collect::<io::Result<_>>()?;
+    if let Some(first) = sessions.first() {
+        connect(first.notifier());
+    }
+    sessions.into_iter().map(start).collect()
+}
+
+fn start<FS: Filesystem>(session: Session<FS>) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new()
+        .name("session".to_owned())
+        .spawn(move || {
+            if let Err(error) = session.run() {
+                log::error!("a serving thread ended: {error}");
+            }
+        })
 }
 
 /// A session on a connection whose INIT has been answered before.
@@ -89,8 +92,9 @@ mod tests {
             SockFlag::SOCK_CLOEXEC,
         )
         .unwrap();
-        let (threads, notifier) = serve(&Nothing, vec![connection]).unwrap();
-        assert!(notifier.is_some());
+        let mut connected = false;
+        let threads = serve(&Nothing, &[connection], |_| connected = true).unwrap();
+        assert!(connected);
         let unique = 1_u64 << 63 | 6;
         let mut request = [0; 40];
         request[0..4].copy_from_slice(&40_u32.to_ne_bytes());
