@@ -17,7 +17,7 @@ const MIN_CPUS: f64 = 0.01;
 const MAX_CPUS: f64 = 16_384.0;
 
 /// The version; packagers may give their builds one of their own.
-const VERSION: &str = match option_env!("LXCFS_VERSION") {
+pub const VERSION: &str = match option_env!("LXCFS_VERSION") {
     Some(version) => version,
     None => env!("CARGO_PKG_VERSION"),
 };
@@ -65,6 +65,9 @@ pub enum Command {
     /// Answer requests on the fds of a holder, with the arguments of that
     #[command(hide = true)]
     Serve(DaemonArgs),
+    /// Say that this program can go on with the mount of another one, with its arguments
+    #[command(hide = true)]
+    Adopts(DaemonArgs),
     /// Take the mount away if systemd has stopped the unit for good
     #[command(hide = true)]
     Stopped {

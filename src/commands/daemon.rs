@@ -17,7 +17,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::{geteuid, getpid};
 use sd_notify::NotifyState;
 
-use crate::cli::DaemonArgs;
+use crate::cli::{DaemonArgs, VERSION};
 use crate::session::control::Control;
 use crate::session::held::Held;
 use crate::session::holder::{self, Holder, Outcome, Owner};
@@ -29,7 +29,7 @@ use crate::sys::exec::{self, Named, Program};
 /// another time.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long the program that is installed now may take to tell its version.
+/// How long the program that is installed now may take to say that it can go on.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a service manager tells the process that it started, and no child of it.
@@ -207,7 +207,7 @@ impl Owner for Manager {
         let path = self.program.display();
         match version_of(&self.program) {
             Ok(version) => {
-                log::info!("going on with {path}, {version}");
+                log::info!("going on with {path}, version {version}");
                 true
             }
             Err(error) => {
@@ -218,10 +218,24 @@ impl Owner for Manager {
     }
 }
 
-/// What the program says its version is.
+/// What [`say_that_it_adopts`] prints before the version.
+const ADOPTS: &str = "adopts mounts, version ";
+
+/// Answers a holder that is about to make way for this program.
+///
+/// # Errors
+/// When standard output is closed.
+pub fn say_that_it_adopts() -> anyhow::Result<ExitCode> {
+    writeln!(std::io::stdout(), "{ADOPTS}{VERSION}").context("cannot print")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The version of the program, if it can go on with the mount. Another make of lxcfs cannot,
+/// nor one that does not know an option: it would leave all readers waiting.
 fn version_of(program: &Path) -> anyhow::Result<String> {
     let mut child = Command::new(program)
-        .arg("--version")
+        .arg("adopts")
+        .args(std::env::args_os().skip(1))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -231,15 +245,16 @@ fn version_of(program: &Path) -> anyhow::Result<String> {
         if Instant::now() >= deadline {
             child.kill()?;
             child.wait()?;
-            bail!("it does not tell its version");
+            bail!("it does not say whether it can");
         }
         thread::sleep(Duration::from_millis(2));
     }
     let output = child.wait_with_output()?;
-    if !output.status.success() {
-        bail!("asked for its version it ended with {}", output.status);
+    let said = String::from_utf8_lossy(&output.stdout);
+    match said.trim().strip_prefix(ADOPTS) {
+        Some(version) if output.status.success() => Ok(version.to_owned()),
+        _ => bail!("it is another program, or does not know the options"),
     }
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 fn report_compatible_options(args: &DaemonArgs) {

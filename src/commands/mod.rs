@@ -44,6 +44,7 @@ pub fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
         Some(Command::Show(args)) => Ok(show::run(args)?),
         Some(Command::Remount(args)) => Ok(remount::run(args)?),
         Some(Command::Serve(args)) => Ok(serve::run(args)?),
+        Some(Command::Adopts(_)) => Ok(daemon::say_that_it_adopts()?),
         Some(Command::Stopped { unit, mountpoint }) => Ok(stopped::run(unit, mountpoint)?),
         Some(Command::Answers { file }) => {
             std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;

@@ -282,7 +282,8 @@ impl<O: Owner> Holder<O> {
             Signal::SIGCHLD => {}
             Signal::SIGUSR2 => self.toggle(),
             Signal::SIGUSR1 => {
-                if matches!(self.phase, Phase::Up(_)) && self.owner.may_take_over() {
+                let goes_on = matches!(self.phase, Phase::Up(_) | Phase::Waiting { .. });
+                if goes_on && self.owner.may_take_over() {
                     self.drain(Outcome::TakeOver);
                 }
             }

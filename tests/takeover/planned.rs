@@ -119,6 +119,36 @@ fn a_program_that_does_not_run_is_not_changed_to() {
     assert!(daemon.is_running());
 }
 
+/// As after a change of packages: a program that reads no requests would leave all readers waiting.
+#[test]
+fn another_program_under_the_same_name_is_not_changed_to() {
+    let _turn = beside_others();
+    let dir = tempfile::tempdir().expect("a directory");
+    let place = dir.path().join("lxcfs");
+    install(&binary(), &place);
+    let daemon = Daemon::start_as(&place, &[]);
+    let server = server_of(&daemon);
+    let others = ["/bin/true", "/usr/bin/lxcfs"].map(Path::new);
+    for (number, other) in others
+        .into_iter()
+        .filter(|other| other.exists())
+        .enumerate()
+    {
+        install(other, &place);
+        daemon.signal(Signal::SIGUSR1);
+        let refused = || {
+            let count = daemon.log().matches("not going on").count();
+            (count == number + 1).then_some(())
+        };
+        wait_for(patience(10), refused).expect("a word about the program");
+        assert!(
+            daemon.answers() && server_of(&daemon) == server,
+            "{}",
+            daemon.log()
+        );
+    }
+}
+
 #[test]
 fn what_sigusr2_has_switched_off_stays_off_in_the_next_server() {
     let _turn = beside_others();

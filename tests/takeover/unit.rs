@@ -15,7 +15,12 @@ pub fn systemd_runs() -> bool {
 /// Puts a program into the place of another, as package managers do.
 pub fn install(program: &Path, place: &Path) {
     let new = place.with_extension("new");
-    fs::copy(program, &new).expect("copying the program");
+    // By another process: one that this one starts meanwhile would have the file open for writing too.
+    run_within(
+        Command::new("cp").args([program, new.as_path()]),
+        patience(30),
+    )
+    .ok();
     fs::rename(&new, place).expect("renaming the program");
 }
 
