@@ -4,9 +4,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use serde::Deserialize;
 
 use crate::container::CpuView;
-use crate::fs::Options;
+use crate::container::policy::{Change, Uptime};
 use crate::parse::cpu_list::CpuSet;
 
 /// Smallest memory limit in bytes in which a command can be started at all.
@@ -140,13 +141,20 @@ pub struct DaemonArgs {
     #[arg(long, hide = true)]
     pub enable_cgroup: bool,
 
-    /// Which CPUs a container is shown
-    #[arg(long, value_enum, default_value_t)]
-    pub cpu_view: CpuChoice,
+    /// Which CPUs a container is shown [default: quota]
+    #[arg(long, value_enum)]
+    pub cpu_view: Option<CpuChoice>,
 
-    /// Since when uptime counts
-    #[arg(long, value_enum, default_value_t)]
-    pub uptime: UptimeOrigin,
+    /// Since when uptime counts [default: container]
+    #[arg(long, value_enum)]
+    pub uptime: Option<UptimeOrigin>,
+
+    /// Read the configuration from FILE [default: /etc/lxcfs/lxcfs.toml if it exists]
+    ///
+    /// It is read again at SIGHUP. Options given on the command line take the place of its
+    /// defaults; its rules for single containers outrank both.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 
     /// Do without the kernel's sending requests again (Linux 6.9), as on an older one
     #[arg(long, hide = true)]
@@ -158,27 +166,24 @@ pub struct DaemonArgs {
 }
 
 impl DaemonArgs {
-    /// The part of the arguments that says what the views show.
+    /// The part of the arguments that says what containers are shown.
     #[must_use]
-    pub fn view_options(&self) -> Options {
-        Options {
-            cpu_view: match self.cpu_view {
-                CpuChoice::Quota => CpuView::Quota,
-                CpuChoice::Cpuset => CpuView::Cpuset,
-                CpuChoice::Host => CpuView::Host,
-            },
-            host_uptime: self.uptime == UptimeOrigin::Host,
-            disable_swap: self.disable_swap,
-            disable_zswap: self.disable_zswap,
+    pub fn given(&self) -> Change {
+        Change {
+            cpu_view: self.cpu_view.map(CpuChoice::into),
+            uptime: self.uptime.map(UptimeOrigin::into),
+            swap: self.disable_swap.then_some(false),
+            zswap: self.disable_zswap.then_some(false),
+            ..Change::default()
         }
     }
 }
 
 /// Which CPUs a container is shown.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum CpuChoice {
     /// As many of its cpuset as its quota is worth
-    #[default]
     Quota,
     /// Its cpuset
     Cpuset,
@@ -186,14 +191,33 @@ pub enum CpuChoice {
     Host,
 }
 
+impl From<CpuChoice> for CpuView {
+    fn from(choice: CpuChoice) -> Self {
+        match choice {
+            CpuChoice::Quota => Self::Quota,
+            CpuChoice::Cpuset => Self::Cpuset,
+            CpuChoice::Host => Self::Host,
+        }
+    }
+}
+
 /// Since when uptime counts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum UptimeOrigin {
     /// The start of the container
-    #[default]
     Container,
     /// The start of the host
     Host,
+}
+
+impl From<UptimeOrigin> for Uptime {
+    fn from(origin: UptimeOrigin) -> Self {
+        match origin {
+            UptimeOrigin::Container => Self::Container,
+            UptimeOrigin::Host => Self::Host,
+        }
+    }
 }
 
 /// Arguments of `lxcfs run`.
@@ -243,6 +267,10 @@ pub struct ShowArgs {
     /// Tell which cgroup, files and limits the figures come from
     #[arg(long)]
     pub explain: bool,
+
+    /// The configuration of the daemon [default: /etc/lxcfs/lxcfs.toml if it exists]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// Arguments of `lxcfs remount`.
@@ -354,8 +382,8 @@ mod tests {
             "lxcfs --enable-loadavg --disable-swap --pidfile=/p --cpu-view=cpuset --uptime=host /m",
         );
         let daemon = daemon.unwrap().daemon;
-        assert_eq!(daemon.cpu_view, CpuChoice::Cpuset);
-        assert_eq!(daemon.uptime, UptimeOrigin::Host);
+        assert_eq!(daemon.cpu_view, Some(CpuChoice::Cpuset));
+        assert_eq!(daemon.uptime, Some(UptimeOrigin::Host));
     }
 
     #[test]

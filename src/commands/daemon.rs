@@ -18,6 +18,7 @@ use nix::unistd::{geteuid, getpid};
 use sd_notify::NotifyState;
 
 use crate::cli::{DaemonArgs, VERSION};
+use crate::config;
 use crate::session::control::Control;
 use crate::session::held::Held;
 use crate::session::holder::{self, Holder, Outcome, Owner};
@@ -125,6 +126,8 @@ fn connect(
         );
         forget(true, &held);
     }
+    // A later server makes do with the last good one.
+    config::policy(args.config.as_deref(), &args.given())?;
     let (mount, connection) = Mount::new(mountpoint, &args.options)?;
     let held = Held::new(
         connection,

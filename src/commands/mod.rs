@@ -4,6 +4,7 @@ pub mod daemon;
 pub mod remount;
 pub mod run;
 pub mod serve;
+mod settings;
 pub mod show;
 pub mod stopped;
 

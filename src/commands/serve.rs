@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use super::settings::Settings;
 use crate::cli::DaemonArgs;
 use crate::container::Journal;
 use crate::container::load::PERIOD_NSEC;
@@ -53,11 +54,12 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
     spare_the_holder();
     let journal = Journal::resume(held.journal.try_clone()?.into());
     let writes = held.writes.as_ref().and_then(|fd| fd.try_clone().ok());
+    let settings = Settings::new(args, held.config.try_clone()?);
     // Half of the fd table is left for what requests open for a moment.
     let views = Arc::new(
         Views::open(
             raise_fd_limit() / 2,
-            args.view_options(),
+            settings.policy_at_start(),
             journal,
             writes.map(WriteWatch::from),
         )
@@ -103,6 +105,13 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
             Order::Toggle => {
                 views.toggle();
             }
+            Order::Reload => match settings.policy() {
+                Ok(policy) => {
+                    views.set_policy(policy);
+                    log::info!("read {} again", settings.path().display());
+                }
+                Err(error) => log::error!("{error}; what was read before stays in force"),
+            },
             Order::Drain => return drain(&filesystem, mountpoint),
             Order::Start { .. } => {}
         }

@@ -9,9 +9,11 @@ use nix::errno::Errno;
 
 use crate::cgroup::{Controller, Source};
 use crate::cli::ShowArgs;
+use crate::config;
+use crate::container::policy::Change;
 use crate::container::{Journal, Reason, Resolved};
+use crate::fs::Views;
 use crate::fs::tree::ProcFile;
-use crate::fs::{Options, Views};
 
 /// Cgroup files that are kept open while the command runs.
 const KEPT_FDS: usize = 256;
@@ -25,7 +27,8 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
         Some(name) => vec![by_name(name)?],
         None => ProcFile::ALL.to_vec(),
     };
-    let views = Views::open(KEPT_FDS, Options::default(), Journal::none(), None)
+    let policy = config::policy(args.config.as_deref(), &Change::default())?;
+    let views = Views::open(KEPT_FDS, policy, Journal::none(), None)
         .context("cannot read the host's figures")?;
     let resolved = views.container(args.pid).map_err(|errno| match errno {
         Errno::ESRCH => anyhow::anyhow!("there is no process {}", args.pid),

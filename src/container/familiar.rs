@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::sys::uio::pread;
 use parking_lot::Mutex;
 
-use super::moves::{Lull, Moves};
+use super::moves::Lull;
 use super::resolve::{Namespaces, Resolved};
 use crate::host::boottime_nsec;
 use crate::host::process::Proc;
@@ -32,7 +32,6 @@ const SIGN_OF_LIFE: &str = "oom_score_adj";
 #[derive(Debug)]
 pub(super) struct Familiar {
     slots: [Mutex<Option<Known>>; SLOTS],
-    moves: Moves,
 }
 
 #[derive(Debug, Clone)]
@@ -82,18 +81,18 @@ impl Thread {
 }
 
 impl Familiar {
-    pub(super) fn new(moves: Moves) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             slots: std::array::from_fn(|_| Mutex::default()),
-            moves,
         }
     }
 
     /// The container found for the thread the last time, if it is still the thread's: that
-    /// waits for its answer, and has these `namespaces`.
+    /// waits for its answer, and has these `namespaces`. `lull` is the present one.
     pub(super) fn get(
         &self,
         tid: i32,
+        lull: Option<Lull>,
         namespaces: impl FnOnce() -> Namespaces,
     ) -> Option<Arc<Resolved>> {
         let known = self.slot(tid)?.lock().clone();
@@ -102,7 +101,6 @@ impl Familiar {
         let place = &known.resolved.place;
         let now_nsec = boottime_nsec();
         let is_due = now_nsec.saturating_sub(known.looked_at_nsec) >= TRUST_NSEC;
-        let lull = self.moves.lull();
         let is_same = if is_due || lull.is_none() || lull != known.lull {
             thread.is_in(&place.memberships) && (!is_due || namespaces() == place.namespaces)
         } else {

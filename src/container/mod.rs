@@ -10,6 +10,7 @@ mod journal;
 pub mod load;
 mod moves;
 mod namespaces;
+pub mod policy;
 mod recent;
 mod resolve;
 mod state;
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 pub use self::journal::Journal;
+pub use self::moves::Lull;
 pub use self::resolve::{Containers, Reason, Resolved};
 pub use self::tasks::Tasks;
 

@@ -1,4 +1,4 @@
-//! Whether threads may have been moved from cgroup to cgroup.
+//! Whether threads may have been moved from cgroup to cgroup, or limits changed.
 //!
 //! Reading a thread's `/proc/TID/cgroup` takes several times as long as finding out that
 //! nobody has written to any cgroup file since it was read last.
@@ -9,9 +9,19 @@ use parking_lot::Mutex;
 
 use crate::sys::write_watch::WriteWatch;
 
-/// A period in which no thread was moved.
+/// A period in which no thread was moved and no limit changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Lull(u64);
+pub struct Lull(u64);
+
+impl Lull {
+    /// The one before anything was noticed.
+    pub(super) const FIRST: Self = Self(0);
+
+    /// The one after this.
+    pub(super) const fn next(self) -> Self {
+        Self(self.0.wrapping_add(1))
+    }
+}
 
 /// The watch on the cgroup file systems.
 #[derive(Debug)]
@@ -22,7 +32,7 @@ pub(super) struct Moves {
 #[derive(Debug)]
 struct Watched {
     watch: WriteWatch,
-    lulls: u64,
+    lull: Lull,
 }
 
 impl Moves {
@@ -37,7 +47,12 @@ impl Moves {
                 .inspect_err(|errno| log::debug!("cannot watch the cgroup file systems: {errno}"))
                 .is_ok()
         });
-        let watched = watch.map(|watch| Mutex::new(Watched { watch, lulls: 0 }));
+        let watched = watch.map(|watch| {
+            Mutex::new(Watched {
+                watch,
+                lull: Lull::FIRST,
+            })
+        });
         Self { watched }
     }
 
@@ -48,8 +63,8 @@ impl Moves {
         // would cost as much as reading the memberships.
         let mut watched = self.watched.as_ref()?.try_lock()?;
         if watched.watch.has_been_written() {
-            watched.lulls = watched.lulls.wrapping_add(1);
+            watched.lull = watched.lull.next();
         }
-        Some(Lull(watched.lulls))
+        Some(watched.lull)
     }
 }

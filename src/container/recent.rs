@@ -1,13 +1,15 @@
 //! Texts that were made a moment ago.
 //!
 //! A container that reads a file thousands of times a second gets the same text for 5 ms,
-//! half the resolution of its times. So the cost of collecting figures does not grow with
-//! the rate of reading.
+//! half the resolution of its times, unless a limit may have changed: after a change no file
+//! may tell of what was before. So the cost of collecting figures does not grow with the rate
+//! of reading.
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::moves::Lull;
 use crate::host::boottime_nsec;
 
 /// How long a text serves.
@@ -22,6 +24,7 @@ pub struct Recent<const N: usize> {
 #[derive(Debug, Clone)]
 struct Made {
     at_nsec: u64,
+    lull: Lull,
     text: Arc<[u8]>,
 }
 
@@ -33,30 +36,34 @@ impl<const N: usize> Recent<N> {
         }
     }
 
-    /// The text in a slot, made anew unless it is recent. Readers that come at the same
-    /// moment may each make one; nobody waits for another.
+    /// The text in a slot, made anew unless it is recent and from the present `lull`.
+    /// Readers that come at the same moment may each make one; nobody waits for another.
     ///
     /// # Errors
     /// What `make` fails with.
     pub fn get<E>(
         &self,
         slot: usize,
+        lull: Option<Lull>,
         make: impl FnOnce() -> Result<Vec<u8>, E>,
     ) -> Result<Arc<[u8]>, E> {
+        let (Some(slot), Some(lull)) = (self.slots.get(slot), lull) else {
+            return make().map(Arc::from);
+        };
         let now_nsec = boottime_nsec();
-        let known = self.slots.get(slot).and_then(|slot| slot.lock().clone());
+        let known = slot.lock().clone();
         if let Some(made) = known
+            && made.lull == lull
             && now_nsec.saturating_sub(made.at_nsec) < LIFETIME_NSEC
         {
             return Ok(made.text);
         }
         let text: Arc<[u8]> = make()?.into();
-        if let Some(slot) = self.slots.get(slot) {
-            *slot.lock() = Some(Made {
-                at_nsec: now_nsec,
-                text: Arc::clone(&text),
-            });
-        }
+        *slot.lock() = Some(Made {
+            at_nsec: now_nsec,
+            lull,
+            text: Arc::clone(&text),
+        });
         Ok(text)
     }
 }
@@ -68,12 +75,14 @@ mod tests {
 
     use super::*;
 
+    const LULL: Option<Lull> = Some(Lull::FIRST);
+
     #[test]
     fn a_text_serves_for_a_moment_and_in_its_slot_only() {
         let recent = Recent::<2>::new();
         let made = Cell::new(0_u8);
         let get = |slot| {
-            recent.get(slot, || {
+            recent.get(slot, LULL, || {
                 made.set(made.get() + 1);
                 Ok::<_, ()>(vec![made.get()])
             })
@@ -85,9 +94,22 @@ mod tests {
     }
 
     #[test]
+    fn no_text_from_before_a_change_of_a_limit_serves_after_it() {
+        let recent = Recent::<1>::new();
+        let get = |lull, text| *recent.get(0, lull, || Ok::<_, ()>(vec![text])).unwrap() == [text];
+        assert!(get(LULL, 1));
+        assert!(get(LULL.map(Lull::next), 2));
+        assert!(get(None, 3));
+        assert!(get(None, 4));
+    }
+
+    #[test]
     fn a_failure_is_not_kept() {
         let recent = Recent::<1>::new();
-        assert_eq!(recent.get(0, || Err("gone")), Err("gone"));
-        assert_eq!(*recent.get(0, || Ok::<_, &str>(vec![1])).unwrap(), [1]);
+        assert_eq!(recent.get(0, LULL, || Err("gone")), Err("gone"));
+        assert_eq!(
+            *recent.get(0, LULL, || Ok::<_, &str>(vec![1])).unwrap(),
+            [1]
+        );
     }
 }

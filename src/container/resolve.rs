@@ -11,8 +11,9 @@ use nix::unistd::getpid;
 use parking_lot::{Mutex, RwLock};
 
 use super::familiar::Familiar;
-use super::moves::Moves;
+use super::moves::{Lull, Moves};
 use super::namespaces::{CgroupNamespace, PidNamespace, Registry};
+use super::policy::{Options, Policy};
 use super::recent::Recent;
 use super::{Container, Journal, TICK_NSEC, boundary};
 use crate::cgroup::Layout;
@@ -82,9 +83,13 @@ pub struct Resolved {
     pub started_nsec: u64,
     /// What the readers' time namespace adds to `CLOCK_BOOTTIME`.
     pub time_offset_nsec: i64,
+    /// What the operator wants them to be shown.
+    pub options: Options,
     /// What they have read a moment ago, by file.
     pub recent: Recent<RECENT_FILES>,
     pub(super) place: Place,
+    /// Where the options are from.
+    policy: Arc<Policy>,
     looked_up_nsec: u64,
     last_used_nsec: AtomicU64,
     // Held so that the inode numbers of the place stay these namespaces' own.
@@ -108,10 +113,12 @@ pub struct Containers {
     own: Namespaces,
     pid_namespaces: Registry<PidNamespace>,
     cgroup_namespaces: Registry<CgroupNamespace>,
+    moves: Moves,
     familiar: Familiar,
     places: RwLock<HashMap<Place, Arc<Resolved>>>,
     by_identity: Mutex<HashMap<Identity, Arc<Container>>>,
     journal: Journal,
+    policy: RwLock<Arc<Policy>>,
 }
 
 impl Containers {
@@ -121,6 +128,7 @@ impl Containers {
     pub fn new(
         host: Arc<Host>,
         layout: Arc<Layout>,
+        policy: Policy,
         journal: Journal,
         watch: Option<WriteWatch>,
     ) -> Self {
@@ -135,7 +143,8 @@ impl Containers {
                 cgroup: own(Namespace::Cgroup),
                 time: own(Namespace::Time),
             },
-            familiar: Familiar::new(Moves::new(watch, layout.mounts().map(|(.., path)| path))),
+            moves: Moves::new(watch, layout.mounts().map(|(.., path)| path)),
+            familiar: Familiar::new(),
             host,
             layout,
             pid_namespaces: Registry::new(),
@@ -143,7 +152,13 @@ impl Containers {
             places: RwLock::default(),
             by_identity: Mutex::default(),
             journal,
+            policy: RwLock::new(Arc::new(policy)),
         }
+    }
+
+    /// Has everything that is read from now on follow another policy.
+    pub fn set_policy(&self, policy: Policy) {
+        *self.policy.write() = Arc::new(policy);
     }
 
     /// The container of thread `tid`.
@@ -152,16 +167,32 @@ impl Containers {
     /// `ESRCH` when there is no such thread, or when it is not visible here: `tid` is 0
     /// then, since its pid namespace is not below the daemon's.
     pub fn resolve(&self, tid: i32) -> Result<Arc<Resolved>, Errno> {
+        self.resolve_in_lull(tid).map(|(resolved, _)| resolved)
+    }
+
+    /// The same, and the present lull, if that can be told: limits that are read from now on
+    /// are what they are as long as it lasts.
+    ///
+    /// # Errors
+    /// As [`Containers::resolve`].
+    pub fn resolve_in_lull(&self, tid: i32) -> Result<(Arc<Resolved>, Option<Lull>), Errno> {
         if tid <= 0 {
             log::debug!("a reader is not visible in the daemon's pid namespace");
             return Err(Errno::ESRCH);
         }
-        if let Some(resolved) = self.familiar.get(tid, || self.namespaces(tid)) {
-            return Ok(resolved);
+        let lull = self.moves.lull();
+        let familiar = self.familiar.get(tid, lull, || self.namespaces(tid));
+        if let Some(resolved) = familiar.filter(|resolved| self.is_current(resolved)) {
+            return Ok((resolved, lull));
         }
         let resolved = self.identify(tid)?;
         self.familiar.remember(tid, &resolved, &self.host.proc);
-        Ok(resolved)
+        Ok((resolved, lull))
+    }
+
+    /// Whether readers are to be shown what they were when they were looked up.
+    fn is_current(&self, resolved: &Resolved) -> bool {
+        Arc::ptr_eq(&resolved.policy, &self.policy.read())
     }
 
     fn identify(&self, tid: i32) -> Result<Arc<Resolved>, Errno> {
@@ -173,6 +204,7 @@ impl Containers {
         let now_nsec = boottime_nsec();
         if let Some(known) = self.places.read().get(&place)
             && known.is_trusted(now_nsec)
+            && self.is_current(known)
         {
             known.last_used_nsec.store(now_nsec, Ordering::Relaxed);
             return Ok(Arc::clone(known));
@@ -228,12 +260,15 @@ impl Containers {
             None => 0,
         };
         let on_host = pid_namespace.is_none() && cgroup_namespace.is_none();
+        let policy = Arc::clone(&self.policy.read());
         Ok(Resolved {
             reason: match (&cgroup_namespace, init) {
                 (Some(_), _) => Reason::CgroupNamespace,
                 (None, Some(init)) => Reason::PidNamespace(init),
                 (None, None) => Reason::OwnCgroup,
             },
+            options: policy.options_for(&paths),
+            policy,
             container: self.container(paths, started_nsec, on_host)?,
             started_nsec,
             time_offset_nsec: time_namespace

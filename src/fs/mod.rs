@@ -16,4 +16,4 @@ mod views;
 pub use self::filesystem::LxcFs;
 pub use self::ledger::{Death, Ledger};
 pub use self::sysfs::SysTree;
-pub use self::views::{Options, Views};
+pub use self::views::Views;

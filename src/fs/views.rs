@@ -11,33 +11,21 @@ use nix::errno::Errno;
 use nix::unistd::getpid;
 
 use super::tree::ProcFile;
+use crate::cgroup::account::Swap;
 use crate::cgroup::{Controller, FdBudget, Layout};
-use crate::container::{Container, Containers, CpuView, Gone, Journal, Resolved, TICK_NSEC, Tasks};
+use crate::container::policy::{Policy, Uptime};
+use crate::container::{Containers, Gone, Journal, Lull, Resolved, TICK_NSEC, Tasks};
 use crate::host::{Host, boottime_nsec};
 use crate::parse::cpu_list::CpuSet;
 use crate::sys::write_watch::WriteWatch;
 use crate::view;
 use crate::view::swaps::SwapView;
 
-/// Choices of the operator.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Options {
-    /// Which CPUs containers are shown.
-    pub cpu_view: CpuView,
-    /// Whether uptime counts from the host's boot instead of the container's start.
-    pub host_uptime: bool,
-    /// Whether no swap is shown.
-    pub disable_swap: bool,
-    /// Whether no zswap is shown.
-    pub disable_zswap: bool,
-}
-
 /// All views of all containers.
 #[derive(Debug)]
 pub struct Views {
     host: Arc<Host>,
     containers: Containers,
-    options: Options,
     off: AtomicBool,
 }
 
@@ -50,7 +38,7 @@ impl Views {
     /// One sentence about the file of the kernel's that is missing.
     pub fn open(
         kept_fds: usize,
-        options: Options,
+        policy: Policy,
         journal: Journal,
         watch: Option<WriteWatch>,
     ) -> io::Result<Self> {
@@ -59,9 +47,14 @@ impl Views {
         let mountinfo = host.proc.read(getpid().as_raw(), "mountinfo")?;
         let layout = Layout::detect(&mountinfo, root, &Arc::new(FdBudget::new(kept_fds)))?;
         Ok(Self {
-            containers: Containers::new(Arc::clone(&host), Arc::new(layout), journal, watch),
+            containers: Containers::new(
+                Arc::clone(&host),
+                Arc::new(layout),
+                policy,
+                journal,
+                watch,
+            ),
             host,
-            options,
             off: AtomicBool::new(false),
         })
     }
@@ -70,6 +63,11 @@ impl Views {
     /// whether they are on now.
     pub fn toggle(&self) -> bool {
         self.off.fetch_xor(true, Ordering::Relaxed)
+    }
+
+    /// Has everything that is read from now on follow another policy.
+    pub fn set_policy(&self, policy: Policy) {
+        self.containers.set_policy(policy);
     }
 
     /// When the host was started.
@@ -101,19 +99,14 @@ impl Views {
         if self.off.load(Ordering::Relaxed) {
             return self.host_file(file);
         }
-        self.for_container(reader, |resolved| {
-            if accounted_by(file)
-                .is_some_and(|controller| resolved.container.is_host_for(controller))
-            {
+        self.for_container(reader, |resolved, lull| {
+            if shows_host(file, resolved) {
                 return Ok(self.host_file(file));
             }
+            // Each reader is one more thread, or one less.
+            let lull = lull.filter(|_| file != ProcFile::Loadavg);
             let make = || self.render_for(file, resolved, reader);
-            match file {
-                // Each reader is one more thread, or one less.
-                ProcFile::Loadavg => make().map(Arc::from),
-                _ => resolved.recent.get(file as usize, make),
-            }
-            .map(Ok)
+            resolved.recent.get(file as usize, lull, make).map(Ok)
         })?
     }
 
@@ -133,7 +126,12 @@ impl Views {
         if self.off.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        self.for_container(reader, |resolved| self.shown(&resolved.container).map(Some))
+        self.for_container(reader, |resolved, _| {
+            if resolved.options.passthrough {
+                return Ok(None);
+            }
+            self.shown(resolved).map(Some)
+        })
     }
 
     /// Does `work` for the container of `reader`. If its cgroup turns out to have been
@@ -141,15 +139,15 @@ impl Views {
     fn for_container<T>(
         &self,
         reader: i32,
-        work: impl Fn(&Resolved) -> Result<T, Gone>,
+        work: impl Fn(&Resolved, Option<Lull>) -> Result<T, Gone>,
     ) -> Result<T, Errno> {
-        let resolved = self.containers.resolve(reader)?;
-        if let Ok(done) = work(&resolved) {
+        let (resolved, lull) = self.containers.resolve_in_lull(reader)?;
+        if let Ok(done) = work(&resolved, lull) {
             return Ok(done);
         }
         self.containers.forget(&resolved.container);
-        let resolved = self.containers.resolve(reader)?;
-        work(&resolved).map_err(|Gone| Errno::ESRCH)
+        let (resolved, lull) = self.containers.resolve_in_lull(reader)?;
+        work(&resolved, lull).map_err(|Gone| Errno::ESRCH)
     }
 
     fn host_file(&self, file: ProcFile) -> Result<Arc<[u8]>, Errno> {
@@ -167,13 +165,12 @@ impl Views {
     ) -> Result<Vec<u8>, Gone> {
         let mut text = Vec::with_capacity(4096);
         let out = &mut text;
-        let container = &*resolved.container;
         match file {
             ProcFile::Cpuinfo => {
-                view::cpuinfo::render(&self.host.cpuinfo(), &self.shown(container)?, out);
+                view::cpuinfo::render(&self.host.cpuinfo(), &self.shown(resolved)?, out);
             }
-            ProcFile::Meminfo => self.meminfo(container, out)?,
-            ProcFile::Swaps => self.swaps(container, out)?,
+            ProcFile::Meminfo => self.meminfo(resolved, out)?,
+            ProcFile::Swaps => self.swaps(resolved, out)?,
             ProcFile::Diskstats => self.diskstats(resolved, reader, out)?,
             ProcFile::Loadavg => self.loadavg(resolved, reader, out)?,
             ProcFile::Stat => self.stat(resolved, reader, out)?,
@@ -184,7 +181,7 @@ impl Views {
 
     fn stat(&self, resolved: &Resolved, reader: i32, out: &mut Vec<u8>) -> Result<(), Gone> {
         let container = &*resolved.container;
-        let activity = container.activity(&self.host, &self.shown(container)?)?;
+        let activity = container.activity(&self.host, &self.shown(resolved)?)?;
         let tasks = container.tasks(&self.host, reader)?;
         let host = self.host.stat();
         let input = view::stat::Input {
@@ -206,10 +203,10 @@ impl Views {
 
     fn uptime(&self, resolved: &Resolved, out: &mut Vec<u8>) -> Result<(), Gone> {
         let container = &*resolved.container;
-        let activity = container.activity(&self.host, &self.shown(container)?)?;
+        let activity = container.activity(&self.host, &self.shown(resolved)?)?;
         let now_nsec = boottime_nsec();
         let uptime_nsec = match resolved.time_offset_nsec {
-            0 => now_nsec.saturating_sub(self.started_nsec(resolved)),
+            0 => now_nsec.saturating_sub(started_nsec(resolved)),
             offset => now_nsec.saturating_add_signed(offset),
         };
         view::uptime::render(
@@ -238,7 +235,7 @@ impl Views {
 
     fn diskstats(&self, resolved: &Resolved, reader: i32, out: &mut Vec<u8>) -> Result<(), Gone> {
         let host = self.host.diskstats();
-        let age_nsec = boottime_nsec().saturating_sub(self.started_nsec(resolved));
+        let age_nsec = boottime_nsec().saturating_sub(started_nsec(resolved));
         let input = view::diskstats::Input {
             host: &host,
             disks: &resolved.container.disks(&host, age_nsec)?,
@@ -246,14 +243,6 @@ impl Views {
         };
         view::diskstats::render(&input, out);
         Ok(())
-    }
-
-    fn started_nsec(&self, resolved: &Resolved) -> u64 {
-        if self.options.host_uptime {
-            0
-        } else {
-            resolved.started_nsec
-        }
     }
 
     /// The newest pid in the reader's pid namespace. A thread that is about to enter the
@@ -266,42 +255,55 @@ impl Views {
         u64::try_from(newest.max(own.last().copied().unwrap_or(0))).unwrap_or(0)
     }
 
-    fn shown(&self, container: &Container) -> Result<CpuSet, Gone> {
-        container.cpus_shown(&self.host, self.options.cpu_view)
+    fn shown(&self, resolved: &Resolved) -> Result<CpuSet, Gone> {
+        resolved
+            .container
+            .cpus_shown(&self.host, resolved.options.cpu_view)
     }
 
-    fn meminfo(&self, container: &Container, out: &mut Vec<u8>) -> Result<(), Gone> {
-        let memory = container.memory(&self.host)?;
+    fn meminfo(&self, resolved: &Resolved, out: &mut Vec<u8>) -> Result<(), Gone> {
+        let memory = resolved.container.memory(&self.host)?;
         let host = self.host.meminfo();
         let input = view::meminfo::Input {
             host: &host,
             memory: &memory,
-            swap: self.swap_view(memory.swap, host.get("SwapTotal")),
-            hide_zswap: self.options.disable_zswap,
+            swap: swap_view(resolved, memory.swap, host.get("SwapTotal")),
+            hide_zswap: !resolved.options.zswap,
         };
         view::meminfo::render(&input, out);
         Ok(())
     }
 
-    fn swaps(&self, container: &Container, out: &mut Vec<u8>) -> Result<(), Gone> {
-        let memory = container.memory(&self.host)?;
-        view::swaps::render(
-            &self.swap_view(memory.swap, self.host.meminfo().get("SwapTotal")),
-            out,
-        );
+    fn swaps(&self, resolved: &Resolved, out: &mut Vec<u8>) -> Result<(), Gone> {
+        let swap = resolved.container.memory(&self.host)?.swap;
+        let host_total_kb = self.host.meminfo().get("SwapTotal");
+        view::swaps::render(&swap_view(resolved, swap, host_total_kb), out);
         Ok(())
     }
+}
 
-    fn swap_view(
-        &self,
-        swap: Option<crate::cgroup::account::Swap>,
-        host_total_kb: Option<u64>,
-    ) -> SwapView {
-        SwapView::new(
-            host_total_kb.unwrap_or(0),
-            swap.filter(|_| !self.options.disable_swap),
-        )
+fn swap_view(resolved: &Resolved, swap: Option<Swap>, host_total_kb: Option<u64>) -> SwapView {
+    SwapView::new(
+        host_total_kb.unwrap_or(0),
+        swap.filter(|_| resolved.options.swap),
+    )
+}
+
+/// Since when the uptime counts, in `CLOCK_BOOTTIME`.
+fn started_nsec(resolved: &Resolved) -> u64 {
+    match resolved.options.uptime {
+        Uptime::Container => resolved.started_nsec,
+        Uptime::Host => 0,
     }
+}
+
+/// Whether a file is the host's own: to processes of the host, and where the operator wants
+/// it so.
+fn shows_host(file: ProcFile, resolved: &Resolved) -> bool {
+    let options = &resolved.options;
+    options.passthrough
+        || (file == ProcFile::Loadavg && !options.loadavg)
+        || accounted_by(file).is_some_and(|controller| resolved.container.is_host_for(controller))
 }
 
 /// The controller whose accounting the file is made of; none for a list of CPUs.

@@ -31,6 +31,8 @@ pub enum Order {
     },
     /// To show the host's own files, or the views again.
     Toggle,
+    /// To read the configuration again.
+    Reload,
     /// To answer what has been read, read nothing more, and end.
     Drain,
 }
@@ -89,6 +91,7 @@ impl Control {
                 [b'S', before, u8::from(views_off), 0]
             }
             Order::Toggle => [b'T', 0, 0, 0],
+            Order::Reload => [b'R', 0, 0, 0],
             Order::Drain => [b'D', 0, 0, 0],
         };
         self.send(content, pid)
@@ -117,6 +120,7 @@ impl Control {
                     });
                 }
                 [b'T', ..] => return Ok(Order::Toggle),
+                [b'R', ..] => return Ok(Order::Reload),
                 [b'D', ..] => return Ok(Order::Drain),
                 other => log::debug!("an order that is not known: {other:?}"),
             }
@@ -189,6 +193,7 @@ mod tests {
         let server = Control::of_server(server);
         let orders = [
             Order::Toggle,
+            Order::Reload,
             Order::Drain,
             Order::Start {
                 before: Death::InOrder,

@@ -21,6 +21,7 @@ const QUEUE: &str = "queue";
 const JOURNAL: &str = "journal";
 const LEDGER: &str = "ledger";
 const WRITES: &str = "writes";
+const CONFIG: &str = "config";
 
 /// The fds of a connection that is set up, and of the memories that go with it.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub struct Held {
     pub journal: OwnedFd,
     /// Memory of open files and of requests that are worked on.
     pub ledger: OwnedFd,
+    /// Memory of the last configuration that was good.
+    pub config: OwnedFd,
     /// The watch on writes to cgroup files, if the kernel has such a thing. Closing the last
     /// fd of it takes the kernel longer than all else that a takeover consists of.
     pub writes: Option<OwnedFd>,
@@ -61,6 +64,7 @@ impl Held {
             queues,
             journal: memory(c"lxcfs-journal")?,
             ledger: memory(c"lxcfs-ledger")?,
+            config: memory(c"lxcfs-config")?,
             writes: WriteWatch::new().ok().map(OwnedFd::from),
         })
     }
@@ -72,13 +76,14 @@ impl Held {
     /// What `memfd_create(2)` says where a memory is missing.
     pub fn adopt(inherited: Vec<Named>) -> io::Result<Option<Self>> {
         let (mut connection, mut queues) = (None, Vec::new());
-        let (mut journal, mut ledger, mut writes) = (None, None, None);
+        let (mut journal, mut ledger, mut config, mut writes) = (None, None, None, None);
         for Named { name, fd } in inherited {
             match name.split_once('-').unwrap_or((name.as_str(), "")) {
                 (CONNECTION, minor) => connection = minor.parse().ok().map(|minor| (minor, fd)),
                 (QUEUE, _) => queues.push(fd),
                 (JOURNAL, _) => journal = Some(fd),
                 (LEDGER, _) => ledger = Some(fd),
+                (CONFIG, _) => config = Some(fd),
                 (WRITES, _) => writes = Some(fd),
                 _ => log::debug!("an fd named {name} is not known and is closed"),
             }
@@ -92,6 +97,7 @@ impl Held {
             queues,
             journal: journal.map_or_else(|| memory(c"lxcfs-journal"), Ok)?,
             ledger: ledger.map_or_else(|| memory(c"lxcfs-ledger"), Ok)?,
+            config: config.map_or_else(|| memory(c"lxcfs-config"), Ok)?,
             writes: writes.or_else(|| WriteWatch::new().ok().map(OwnedFd::from)),
         }))
     }
@@ -106,7 +112,11 @@ impl Held {
         [(connection.as_str(), &self.connection)]
             .into_iter()
             .chain(queues)
-            .chain([(JOURNAL, &self.journal), (LEDGER, &self.ledger)])
+            .chain([
+                (JOURNAL, &self.journal),
+                (LEDGER, &self.ledger),
+                (CONFIG, &self.config),
+            ])
             .chain(self.writes.iter().map(|writes| (WRITES, writes)))
             .map(|(name, fd)| {
                 Ok(Named {

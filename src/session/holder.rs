@@ -281,6 +281,8 @@ impl<O: Owner> Holder<O> {
         match signal {
             Signal::SIGCHLD => {}
             Signal::SIGUSR2 => self.toggle(),
+            // A server that is yet to come reads it anyhow.
+            Signal::SIGHUP => self.tell(Order::Reload),
             Signal::SIGUSR1 => {
                 let goes_on = matches!(self.phase, Phase::Up(_) | Phase::Waiting { .. });
                 if goes_on && self.owner.may_take_over() {
@@ -304,8 +306,13 @@ impl<O: Owner> Holder<O> {
                 "on"
             }
         );
+        self.tell(Order::Toggle);
+    }
+
+    /// Gives an order to the server, if there is one.
+    fn tell(&self, order: Order) {
         if let Phase::Up(server) = &self.phase
-            && let Err(errno) = self.control.order(Order::Toggle, server.pid())
+            && let Err(errno) = self.control.order(order, server.pid())
         {
             log::error!("cannot tell the server: {errno}");
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use lxcfs::cgroup::account::Memory;
 use lxcfs::container::cpu_time::{Cpu, Times};
+use lxcfs::container::policy::Policy;
 use lxcfs::container::{Activity, Container, Containers, CpuView, Journal, TICK_NSEC};
 use lxcfs::host::{Host, boottime_nsec};
 
@@ -41,7 +42,13 @@ impl Server {
     fn start(tree: &Tree, journal: Journal) -> Self {
         let host = Arc::new(Host::open(&tree.root).unwrap());
         Self {
-            containers: Containers::new(Arc::clone(&host), tree.layout(), journal, None),
+            containers: Containers::new(
+                Arc::clone(&host),
+                tree.layout(),
+                Policy::default(),
+                journal,
+                None,
+            ),
             host,
         }
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use lxcfs::container::apportion::Apportioned;
 use lxcfs::container::cpu_time::CpuTime;
 use lxcfs::container::load::Load;
+use lxcfs::container::policy::Policy;
 use lxcfs::container::{Container, Containers, CpuView, Journal, TICK_NSEC};
 use lxcfs::host::Host;
 use lxcfs::parse::cpu_list::CpuSet;
@@ -26,7 +27,13 @@ impl Texts {
     /// tree's `proc/uptime`; a reader without one is a process of the host.
     fn of(tree: &Tree, reader: i32, init: Option<i32>) -> Self {
         let host = Arc::new(Host::open(&tree.root).unwrap());
-        let containers = Containers::new(Arc::clone(&host), tree.layout(), Journal::none(), None);
+        let containers = Containers::new(
+            Arc::clone(&host),
+            tree.layout(),
+            Policy::default(),
+            Journal::none(),
+            None,
+        );
         let resolved = containers.resolve(reader).unwrap();
         let started_nsec = init.map_or(0, |init| {
             host.proc.stat(init).unwrap().starttime_ticks * TICK_NSEC
