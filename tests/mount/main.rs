@@ -17,6 +17,7 @@ mod common;
 mod cpu_tree;
 mod lifecycle;
 mod listing;
+mod policy;
 mod requests;
 mod semantics;
 mod signals;
