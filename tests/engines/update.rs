@@ -3,9 +3,10 @@
 use std::thread::sleep;
 use std::time::Duration;
 
+use crate::common::cgroup::cgroup_version;
 use crate::common::docker::{Docker, Image, SIX_FILES, options, proc_volumes};
 use crate::common::figures::{Stat, cpu_list, cpuinfo_ids, keyed};
-use crate::common::{Daemon, beside_others, skip};
+use crate::common::{Cell, Daemon, Limits, beside_others, skip};
 
 #[test]
 fn docker_update_shows_at_the_next_read_and_no_counter_goes_back() {
@@ -73,6 +74,51 @@ fn docker_update_shows_at_the_next_read_and_no_counter_goes_back() {
             before = now;
         }
     }
+}
+
+/// Changes its own quota and reads at once, without starting a process in between. Says which
+/// files do not tell of the new quota. Arguments: mountpoint, file of the quota, what to write
+/// for one CPU and for two, rounds.
+const CHANGE_AND_READ: &str = r#"
+    count() { n=0; while read -r word rest; do case $word in $2) n=$((n+1));; esac; done <"$1"; }
+    cpuinfo=$1/proc/cpuinfo stat=$1/proc/stat online=$1/sys/devices/system/cpu/online
+    round=0
+    while [ $round -lt $5 ]; do
+        cpus=$((1 + round % 2))
+        if [ $cpus = 1 ]; then echo "$3" >"$2"; else echo "$4" >"$2"; fi
+        count $cpuinfo processor; [ $n = $cpus ] || echo "round $round: cpuinfo has $n of $cpus"
+        count $stat 'cpu[0-9]*'; [ $n = $cpus ] || echo "round $round: stat has $n of $cpus"
+        read -r list <$online
+        case $cpus$list in 10|20-1) ;; *) echo "round $round: online is $list of $cpus";; esac
+        round=$((round + 1))
+    done
+"#;
+
+#[test]
+fn no_file_tells_of_a_quota_from_before_its_change() {
+    let _turn = beside_others();
+    let daemon = Daemon::start(&[]);
+    let cell = Cell::start(&Limits {
+        cpuset: Some("0-1"),
+        cpus: Some(1.0),
+        ..Limits::default()
+    });
+    let (file, one, two) = match cgroup_version() {
+        1 => ("cpu.cfs_quota_us", "100000", "200000"),
+        _ => ("cpu.max", "100000 100000", "200000 100000"),
+    };
+    let file = cell.cgroup.dir("cpu").join(file);
+    let point = daemon.point().to_str().expect("a path in UTF-8");
+    let arguments = [
+        point,
+        file.to_str().expect("a path in UTF-8"),
+        one,
+        two,
+        "300",
+    ];
+    let mut line = vec!["sh", "-c", CHANGE_AND_READ, "sh"];
+    line.extend(arguments);
+    assert_eq!(cell.run(&line).ok(), "");
 }
 
 #[test]
