@@ -97,7 +97,7 @@ pub struct DaemonArgs {
     #[arg(short, long)]
     pub debug: bool,
 
-    /// Show the container's own load average (always so)
+    /// Show the container's own load average (the default)
     #[arg(short = 'l', long)]
     pub enable_loadavg: bool,
 

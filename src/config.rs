@@ -244,6 +244,14 @@ mod tests {
     }
 
     #[test]
+    fn options_are_printed_as_they_are_written() {
+        let options = Options::default();
+        let text = format!("[defaults]\n{}", options.to_string().replace(", ", "\n"));
+        let policy = parse(&text).unwrap().policy(&Change::default());
+        assert_eq!(policy.defaults, options);
+    }
+
+    #[test]
     fn only_the_default_file_may_be_missing() {
         let missing = Path::new("/nonexistent/lxcfs.toml");
         let error = read(Some(missing)).unwrap_err().to_string();

@@ -270,7 +270,7 @@ fn report_compatible_options(args: &DaemonArgs) {
         (
             args.enable_loadavg,
             "--enable-loadavg",
-            "load averages are always the container's",
+            "load averages are the container's by default",
         ),
         (
             args.enable_cfs,

@@ -96,6 +96,7 @@ fn explain(file: ProcFile, resolved: &Resolved) -> Result<String, std::fmt::Erro
         "started: {} ms after boot",
         resolved.started_nsec / 1_000_000
     )?;
+    writeln!(text, "options: {}", resolved.options)?;
     for controller in controllers(file) {
         if resolved.container.is_host_for(*controller) {
             writeln!(

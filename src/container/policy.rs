@@ -1,5 +1,7 @@
 //! What the operator wants containers to be shown.
 
+use std::fmt;
+
 use glob::{MatchOptions, Pattern};
 
 use super::CpuView;
@@ -41,6 +43,33 @@ impl Default for Options {
             loadavg: true,
             passthrough: false,
         }
+    }
+}
+
+/// As in the configuration file.
+impl fmt::Display for Options {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            swap,
+            zswap,
+            loadavg,
+            passthrough,
+            ..
+        } = self;
+        let cpu_view = match self.cpu_view {
+            CpuView::Quota => "quota",
+            CpuView::Cpuset => "cpuset",
+            CpuView::Host => "host",
+        };
+        let uptime = match self.uptime {
+            Uptime::Container => "container",
+            Uptime::Host => "host",
+        };
+        write!(
+            out,
+            "cpu-view = \"{cpu_view}\", uptime = \"{uptime}\", swap = {swap}, zswap = {zswap}, \
+             loadavg = {loadavg}, passthrough = {passthrough}"
+        )
     }
 }
 
