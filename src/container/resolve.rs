@@ -259,6 +259,14 @@ impl Containers {
             Some(namespace) => self.started(namespace, place, &paths),
             None => 0,
         };
+        let time_offset_nsec = time_namespace
+            .as_ref()
+            .map_or(0, |_| proc.boottime_offset_nsec(tid));
+        // CPU time is to add up to the uptime that is shown.
+        let counted_since_nsec = match time_offset_nsec {
+            0 => started_nsec,
+            offset => 0_u64.saturating_add_signed(offset.saturating_neg()),
+        };
         let on_host = pid_namespace.is_none() && cgroup_namespace.is_none();
         let policy = Arc::clone(&self.policy.read());
         Ok(Resolved {
@@ -269,11 +277,9 @@ impl Containers {
             },
             options: policy.options_for(&paths),
             policy,
-            container: self.container(paths, started_nsec, on_host)?,
+            container: self.container(paths, counted_since_nsec, on_host)?,
             started_nsec,
-            time_offset_nsec: time_namespace
-                .as_ref()
-                .map_or(0, |_| proc.boottime_offset_nsec(tid)),
+            time_offset_nsec,
             recent: Recent::new(),
             place: place.clone(),
             looked_up_nsec: now_nsec,

@@ -5,14 +5,16 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::common::cgroup::cgroup_version;
-use crate::common::figures::{cpu_list, cpuinfo_ids, keyed, uptime};
-use crate::common::{Daemon, beside_others, has, images, patience, run_within, skip, unique};
+use crate::common::figures::{Stat, cpu_list, cpuinfo_ids, keyed, uptime};
+use crate::common::{
+    Daemon, beside_others, has, images, patience, run_within, skip, slowness, unique,
+};
 
 /// Everything the container prints, one file after the other, and which of them the hook bound.
 const PRINT: &str = "for f in meminfo cpuinfo uptime stat swaps diskstats loadavg; do echo \"== $f\"; cat /proc/$f; done; \
     echo == online; cat /sys/devices/system/cpu/online; \
     echo == free; free -k; echo == top; top -b -n1; echo == uptime-tool; uptime; \
-    echo == mounts; grep lxcfs /proc/self/mounts; echo == end";
+    echo == mounts; grep lxcfs /proc/self/mounts";
 
 fn part<'a>(text: &'a str, name: &str) -> &'a str {
     let start = text
@@ -22,22 +24,22 @@ fn part<'a>(text: &'a str, name: &str) -> &'a str {
     rest.split("\n== ").next().unwrap_or(rest)
 }
 
-#[test]
-fn the_mount_hook_gives_an_lxc_container_its_own_figures() {
+/// Why there can be no container with the views.
+fn obstacle() -> Option<&'static str> {
     if !has("lxc-execute") {
-        skip!("lxc is not installed");
+        return Some("lxc is not installed");
     }
-    if !Path::new("/usr/share/lxcfs/lxc.mount.hook").exists() {
-        skip!("the mount hook of the lxcfs package is not installed");
-    }
-    let _turn = beside_others();
-    let daemon = Daemon::start(&[]);
+    (!Path::new("/usr/share/lxcfs/lxc.mount.hook").exists())
+        .then_some("the mount hook of the lxcfs package is not installed")
+}
+
+/// What a script prints in a container with 50 MB and one CPU.
+#[track_caller]
+fn run(daemon: &Daemon, options: &str, script: &str) -> String {
     let dir = tempfile::tempdir().expect("a directory");
     let root = dir.path().join("root");
     fs::create_dir(&root).expect("a directory");
-    if let Err(why) = images::make_busybox(&root) {
-        skip!("{why}");
-    }
+    images::make_busybox(&root).expect("a root file system");
     let limits = if cgroup_version() == 1 {
         "lxc.cgroup.memory.limit_in_bytes = 50M\nlxc.cgroup.cpuset.cpus = 0"
     } else {
@@ -53,7 +55,7 @@ fn the_mount_hook_gives_an_lxc_container_its_own_figures() {
     // The hook knows one place only; a mount namespace puts ours there without touching the machine's own.
     fs::create_dir_all("/var/lib/lxcfs").expect("the place the hook looks at");
     let script = format!(
-        "mount --bind '{}' /var/lib/lxcfs && exec lxc-execute -P '{}' -n {} -f '{}' -- /bin/sh -c '{PRINT}'",
+        "mount --bind '{}' /var/lib/lxcfs && exec lxc-execute -P '{}' -n {} -f '{}' {options} -- /bin/sh -c '{script}; echo == end'",
         daemon.point().display(),
         dir.path().display(),
         unique("lxc"),
@@ -65,7 +67,17 @@ fn the_mount_hook_gives_an_lxc_container_its_own_figures() {
         patience(60),
     );
     assert!(ran.out.contains("== end"), "{ran:?}");
-    let text = ran.out.replace('\r', "");
+    ran.out.replace('\r', "")
+}
+
+#[test]
+fn the_mount_hook_gives_an_lxc_container_its_own_figures() {
+    if let Some(why) = obstacle() {
+        skip!("{why}");
+    }
+    let _turn = beside_others();
+    let daemon = Daemon::start(&[]);
+    let text = run(&daemon, "", PRINT);
     for file in [
         "meminfo",
         "cpuinfo",
@@ -94,4 +106,32 @@ fn the_mount_hook_gives_an_lxc_container_its_own_figures() {
         part(&text, "uptime-tool").contains("load average"),
         "{text}"
     );
+}
+
+#[test]
+fn all_times_agree_where_the_boot_clock_has_an_offset() {
+    if let Some(why) = obstacle() {
+        skip!("{why}");
+    }
+    let _turn = beside_others();
+    let daemon = Daemon::start(&[]);
+    let offset = "-s \"lxc.time.offset.boot=-$(cut -d. -f1 /proc/uptime)s\"";
+    let print = "sleep 2; echo == uptime; cat /proc/uptime; echo == stat; cat /proc/stat; \
+        echo == now; date +%s; echo == init; cut -d\" \" -f22 /proc/1/stat";
+    let text = run(&daemon, offset, print);
+    let (up, _) = uptime(part(&text, "uptime"));
+    let stat = Stat::parse(part(&text, "stat"));
+    let number = |text: &str| text.trim().parse::<f64>().expect("a number");
+    let btime = part(&text, "stat")
+        .lines()
+        .find_map(|line| line.strip_prefix("btime "))
+        .expect("btime");
+    let now = number(part(&text, "now"));
+    let read_for = f64::from(2 * slowness());
+    assert!((2.0..60.0).contains(&up), "{text}");
+    assert!((number(btime) + up - now).abs() < read_for, "{text}");
+    let counted = Stat::capacity(&stat.total) as f64 / 100.0;
+    assert!((counted - up).abs() < 0.1 * read_for, "{counted} s: {text}");
+    let started = number(part(&text, "init")) / 100.0;
+    assert!(started < up && up - started < 60.0, "{text}");
 }
