@@ -23,6 +23,7 @@ mod memory_pressure;
 mod pid_reuse;
 mod podman;
 mod reader;
+mod sampling;
 mod snapshot;
 mod systemd;
 mod update;

@@ -100,3 +100,51 @@ fn files_bound_with_idmap_are_read_in_a_container_with_a_user_namespace() {
         "the files are not root's there: {text}"
     );
 }
+
+/// What podman and Docker have no option for: a runtime that is given a time namespace.
+#[test]
+fn all_times_agree_in_a_container_that_crun_gives_a_time_namespace() {
+    if !has("crun") {
+        skip!("crun is not installed");
+    }
+    if cgroup_version() == 1 {
+        skip!("crun does not start containers on this layout of cgroups");
+    }
+    let _turn = beside_others();
+    let daemon = Daemon::start(&[]);
+    let bundle = tempfile::tempdir().expect("a directory");
+    let root = bundle.path().join("root");
+    fs::create_dir(&root).expect("a directory");
+    if let Err(why) = images::make_busybox(&root) {
+        skip!("{why}");
+    }
+    let (up, _) = uptime(&fs::read_to_string("/proc/uptime").expect("uptime"));
+    let views = ["uptime", "stat"].map(|file| {
+        let source = daemon.arg(&format!("proc/{file}"));
+        format!(r#"{{"destination":"/proc/{file}","source":"{source}","options":["bind","ro"]}}"#)
+    });
+    let config = format!(
+        r#"{{"ociVersion":"1.0.2","root":{{"path":"root"}},
+        "process":{{"cwd":"/","env":["PATH=/bin"],"user":{{"uid":0,"gid":0}},
+            "args":["sh","-c","sleep 2; cat /proc/uptime; grep btime /proc/stat; date +%s"]}},
+        "mounts":[{{"destination":"/proc","type":"proc","source":"proc"}},{}],
+        "linux":{{"timeOffsets":{{"boottime":{{"secs":-{},"nanosecs":0}}}},
+            "namespaces":[{{"type":"pid"}},{{"type":"mount"}},{{"type":"cgroup"}},{{"type":"time"}}]}}}}"#,
+        views.join(","),
+        up.floor()
+    );
+    fs::write(bundle.path().join("config.json"), config).expect("a configuration");
+    let mut crun = Command::new("crun");
+    crun.arg("run").arg("--bundle").arg(bundle.path());
+    let text = run_within(crun.arg(unique("crun")), patience(60)).ok();
+    let lines: Vec<&str> = text.lines().collect();
+    let number = |text: &str| text.trim().parse::<f64>().expect("a number");
+    let (shown, _) = uptime(lines[0]);
+    let btime = number(lines[1].trim_start_matches("btime "));
+    assert!(shown < patience(30).as_secs_f64(), "{text}");
+    let read_for = patience(2).as_secs_f64();
+    assert!(
+        (btime + shown - number(lines[2])).abs() < read_for,
+        "{text}"
+    );
+}

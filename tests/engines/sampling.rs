@@ -1,0 +1,134 @@
+//! Ten minutes of sampling two containers, whose limits change all the time.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::common::docker::{Container, Docker, Image, SIX_FILES, options, proc_volumes};
+use crate::common::figures::{Stat, uptime};
+use crate::common::{Daemon, Inside, beside_others, skip, slowness};
+
+/// The limits of the busy one, one after the other, and how long each stays.
+const LIMITS: [&[&str]; 8] = [
+    &["--cpus", "1"],
+    &["--cpus", "0.5"],
+    &["--cpus", "2"],
+    &["--cpuset-cpus", "1"],
+    &["--cpus", "1.5"],
+    &["--cpuset-cpus", "0"],
+    &["--cpus", "0.3"],
+    &["--cpuset-cpus", "0-1"],
+];
+const INTERVAL: Duration = Duration::from_secs(4);
+
+/// Two loops, so that any quota up to two CPUs is used up.
+const BUSY: &str = "while :; do :; done & while :; do :; done";
+
+/// One container, and what was read there last.
+struct Sampled<'a> {
+    inside: Inside,
+    daemon: &'a Daemon,
+    stat: Stat,
+    uptime: (f64, f64),
+    samples: u32,
+}
+
+impl<'a> Sampled<'a> {
+    fn new(container: &Container, daemon: &'a Daemon) -> Self {
+        let inside = container.inside();
+        Self {
+            stat: Stat::parse(&inside.read(daemon, "proc/stat")),
+            uptime: uptime(&inside.read(daemon, "proc/uptime")),
+            inside,
+            daemon,
+            samples: 0,
+        }
+    }
+
+    /// Reads once more; nothing may have decreased.
+    #[track_caller]
+    fn sample(&mut self, limits: &[&str]) {
+        let stat = Stat::parse(&self.inside.read(self.daemon, "proc/stat"));
+        let times = uptime(&self.inside.read(self.daemon, "proc/uptime"));
+        let decreases = stat.decreases_since(&self.stat);
+        assert_eq!(decreases, Vec::<String>::new(), "with {limits:?}");
+        assert!(
+            times.0 >= self.uptime.0 && times.1 >= self.uptime.1,
+            "{times:?} after {:?} with {limits:?}",
+            self.uptime
+        );
+        (self.stat, self.uptime) = (stat, times);
+        self.samples += 1;
+    }
+
+    fn busy_sec(&self) -> f64 {
+        Stat::busy(&self.stat.total) as f64 / 100.0
+    }
+
+    fn used_sec(&self) -> f64 {
+        self.inside.cgroup.cpu_time().as_secs_f64()
+    }
+}
+
+#[test]
+fn nothing_decreases_while_limits_change_for_ten_minutes() {
+    let docker = match Docker::get() {
+        Ok(docker) => docker,
+        Err(why) => skip!("{why}"),
+    };
+    let _turn = beside_others();
+    let daemon = Daemon::start(&[]);
+    let line = [
+        options("--cpus 1 --cpuset-cpus 0-1"),
+        proc_volumes(&daemon, &SIX_FILES),
+    ]
+    .concat();
+    let busy = docker.container_running(Image::Busybox, &line, &["sh", "-c", BUSY]);
+    let idle = docker.container(Image::Busybox, &line);
+    let (mut busy_one, mut idle_one) = (Sampled::new(&busy, &daemon), Sampled::new(&idle, &daemon));
+    let idle_before = idle_one.stat.clone();
+
+    // Under emulation the same samples would take an hour.
+    let time = Duration::from_secs(if slowness() == 1 { 600 } else { 120 });
+    let start = Instant::now();
+    for limits in LIMITS.iter().cycle() {
+        if start.elapsed() >= time {
+            break;
+        }
+        busy.update(limits);
+        let (used_before, busy_before) = (busy_one.used_sec(), busy_one.busy_sec());
+        busy_one.sample(limits);
+        let (used_first, busy_first) = (busy_one.used_sec(), busy_one.busy_sec());
+        assert!(busy_first >= busy_before && used_first >= used_before);
+        let since = Instant::now();
+        while since.elapsed() < INTERVAL {
+            busy_one.sample(limits);
+            sleep(Duration::from_millis(100));
+        }
+        // Seldom, since starting a reader is work of the container.
+        idle_one.sample(limits);
+        let least = busy_one.used_sec() - used_first;
+        busy_one.sample(limits);
+        let most = busy_one.used_sec() - used_before;
+        let shown = busy_one.busy_sec() - busy_first;
+        // What was used on CPUs that were taken away is made up for, a second at the most.
+        assert!(
+            shown > least * 0.98 - 0.3 && shown < most * 1.02 + 1.3,
+            "{shown:.2} s shown, {least:.2} to {most:.2} s used with {limits:?}"
+        );
+    }
+
+    let part = |of: fn(&[u64]) -> u64| of(&idle_one.stat.total) - of(&idle_before.total);
+    let (idle_busy, capacity) = (part(Stat::busy), part(Stat::capacity));
+    assert!(
+        idle_busy * 100 < capacity,
+        "the idle container shows {idle_busy} of {capacity} ticks busy"
+    );
+    eprintln!(
+        "REPORT {} s with limits changing every {} s: {} samples of a busy container, {} of an idle one, \
+         nothing decreased; the idle one was busy for {idle_busy} of {capacity} ticks",
+        time.as_secs(),
+        INTERVAL.as_secs(),
+        busy_one.samples,
+        idle_one.samples
+    );
+}
