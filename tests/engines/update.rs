@@ -1,5 +1,6 @@
 //! Limits that change while the container runs.
 
+use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -81,6 +82,7 @@ fn docker_update_shows_at_the_next_read_and_no_counter_goes_back() {
 /// rounds.
 const CHANGE_AND_READ: &str = r#"
     cd "$1/proc"
+    set -e
     round=0
     while [ $round -lt $5 ]; do
         cpus=$((1 + round % 2))
@@ -97,11 +99,14 @@ const CHANGE_AND_READ: &str = r#"
 fn no_file_tells_of_a_quota_from_before_its_change() {
     let _turn = beside_others();
     let daemon = Daemon::start(&[]);
-    let cell = Cell::start(&Limits {
+    let limits = Limits {
         cpuset: Some("0-1"),
         cpus: Some(1.0),
         ..Limits::default()
-    });
+    };
+    // From within a cgroup namespace the limits of its root cannot be changed.
+    let init = ["sleep", "100000"].map(Path::new);
+    let cell = Cell::with_init(&limits, &init, false);
     let (file, one, two) = match cgroup_version() {
         1 => ("cpu.cfs_quota_us", "100000", "200000"),
         _ => ("cpu.max", "100000 100000", "200000 100000"),
