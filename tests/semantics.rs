@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use lxcfs::view::{Class, meminfo, stat};
+use lxcfs::view::{Class, arcstats, meminfo, stat, vmstat};
 
 /// The rows of the table below the heading of this file: every line in it with the
 /// cells beside it.
@@ -69,6 +69,9 @@ fn every_table_has_the_same_columns_and_only_the_five_classes() {
         "/proc/uptime",
         "/proc/loadavg",
         "/proc/diskstats",
+        "/proc/vmstat",
+        "/proc/slabinfo",
+        "/proc/spl/kstat/zfs/arcstats",
     ] {
         for (line, cells) in rows(file) {
             assert_eq!(cells.len(), 4, "{file}: {line}");
@@ -88,16 +91,49 @@ fn stat_is_documented_as_it_is_rendered() {
 }
 
 #[test]
-fn the_meminfo_lines_of_all_known_kernels_are_classified() {
-    let known = rendered(meminfo::lines());
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/meminfo-keys");
+fn vmstat_is_documented_as_it_is_rendered() {
+    assert_eq!(documented("/proc/vmstat"), rendered(vmstat::lines()));
+}
+
+/// Every line in `tests/fixtures/DIRECTORY/KERNEL` is classified, under the name that
+/// `name_of` gives it.
+fn check_known(
+    directory: &str,
+    known: &BTreeMap<String, Class>,
+    name_of: impl Fn(&str) -> String,
+) -> usize {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let mut kernels = 0;
-    for entry in std::fs::read_dir(path).unwrap() {
+    for entry in std::fs::read_dir(path.join(directory)).unwrap() {
         let path = entry.unwrap().path();
         for key in std::fs::read_to_string(&path).unwrap().lines() {
-            assert!(known.contains_key(key), "{key} of {}", path.display());
+            let is_known = known.contains_key(&name_of(key));
+            assert!(is_known, "{key} of {}", path.display());
         }
         kernels += 1;
     }
-    assert!(kernels >= 6, "{kernels}");
+    kernels
+}
+
+#[test]
+fn the_meminfo_lines_of_all_known_kernels_are_classified() {
+    let known = rendered(meminfo::lines());
+    assert!(check_known("meminfo-keys", &known, str::to_owned) >= 6);
+}
+
+#[test]
+fn the_vmstat_lines_of_all_known_kernels_are_classified() {
+    const ZONES: [&str; 6] = ["dma", "dma32", "normal", "high", "movable", "device"];
+    let known = rendered(vmstat::lines());
+    let name_of = |key: &str| match key.rsplit_once('_') {
+        Some((name, zone)) if ZONES.contains(&zone) => format!("{name}_ZONE"),
+        _ => key.to_owned(),
+    };
+    assert!(check_known("vmstat-keys", &known, name_of) >= 3);
+}
+
+#[test]
+fn the_arcstats_lines_with_a_value_are_documented() {
+    let documented = documented("/proc/spl/kstat/zfs/arcstats");
+    assert_eq!(documented, rendered(arcstats::LINES.into_iter()));
 }

@@ -7,6 +7,7 @@ mod node;
 mod sources;
 mod v1;
 mod v2;
+pub mod vm_events;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ pub use self::sources::Source;
 pub use crate::parse::limit::Limit;
 
 use self::account::{CpuUsage, DeviceIo, Memory};
+use self::vm_events::VmEvents;
 use crate::parse::cpu_list::CpuSet;
 
 /// Cgroups below a container in which threads are looked for.
@@ -139,6 +141,18 @@ impl Cgroup {
             memory.hugetlb = hugetlb::hugetlb(version, node)?;
         }
         Ok(Some(memory))
+    }
+
+    /// Counters of memory management; `None` if no cgroup of its own accounts them.
+    ///
+    /// # Errors
+    /// As [`Cgroup::memory`].
+    pub fn vm_events(&self) -> Result<Option<VmEvents>, Error> {
+        match self.accounted(Controller::Memory) {
+            Some((Version::V1, node)) => v1::vm_events(node),
+            Some((Version::V2, node)) => v2::vm_events(node),
+            None => Ok(None),
+        }
     }
 
     /// CPU time used; `None` if no cgroup of its own accounts it.

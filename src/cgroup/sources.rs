@@ -24,11 +24,17 @@ pub(super) const fn files(controller: Controller, version: Version) -> (Files, F
                 "memory.usage_in_bytes",
                 "memory.kmem.usage_in_bytes",
                 "memory.stat",
+                "memory.oom_control",
             ],
         ),
         (Controller::Memory, Version::V2) => (
             &["memory.max", "memory.swap.max"],
-            &["memory.current", "memory.swap.current", "memory.stat"],
+            &[
+                "memory.current",
+                "memory.swap.current",
+                "memory.stat",
+                "memory.events",
+            ],
         ),
         (Controller::Cpu, Version::V1) => {
             (&["cpu.cfs_quota_us", "cpu.cfs_period_us"], &["cpu.stat"])

@@ -1,6 +1,7 @@
 //! cgroup v1 files (kernel: Documentation/admin-guide/cgroup-v1/).
 
 use super::account::{CpuUsage, DeviceIo, Memory, MemoryStat, Swap};
+use super::vm_events::VmEvents;
 use super::{Error, Limit, Node, cpu_millis, nearest_number, nearest_text, number, smallest_limit};
 use crate::parse::{ParseError, keyed};
 
@@ -70,6 +71,21 @@ fn memory_stat(text: &str) -> MemoryStat {
         *field = Some(value);
     }
     stat
+}
+
+pub(super) fn vm_events(node: &Node) -> Result<Option<VmEvents>, Error> {
+    let Some(stat) = nearest_text(node, "memory.stat")? else {
+        return Ok(None);
+    };
+    let totals =
+        keyed::flat(&stat).filter_map(|(key, value)| Some((key.strip_prefix("total_")?, value)));
+    let mut events = VmEvents::from_stat(totals);
+    // Since Linux 4.13; of the cgroups below as well.
+    let control = nearest_text(node, "memory.oom_control")?.unwrap_or_default();
+    if let Some(kills) = keyed::flat_value(&control, "oom_kill") {
+        events.set("oom_kill", kills);
+    }
+    Ok(Some(events))
 }
 
 /// User and system time split the precise use as `cpuacct.stat` says; the tick-based

@@ -1,6 +1,7 @@
 //! cgroup v2 files (kernel: Documentation/admin-guide/cgroup-v2.rst).
 
 use super::account::{CpuUsage, DeviceIo, Memory, MemoryStat, Swap};
+use super::vm_events::VmEvents;
 use super::{Error, Limit, Node, cpu_millis, nearest_number, nearest_text, smallest_limit};
 use crate::parse::{ParseError, keyed};
 
@@ -64,6 +65,18 @@ fn memory_stat(text: &str) -> MemoryStat {
         *field = Some(value);
     }
     stat
+}
+
+pub(super) fn vm_events(node: &Node) -> Result<Option<VmEvents>, Error> {
+    let Some(stat) = nearest_text(node, "memory.stat")? else {
+        return Ok(None);
+    };
+    let mut events = VmEvents::from_stat(keyed::flat(&stat));
+    let kills = nearest_text(node, "memory.events")?.unwrap_or_default();
+    if let Some(kills) = keyed::flat_value(&kills, "oom_kill") {
+        events.set("oom_kill", kills);
+    }
+    Ok(Some(events))
 }
 
 /// `cpu.stat` exists in every cgroup, with or without the cpu controller; only with

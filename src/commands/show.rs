@@ -23,13 +23,14 @@ const KEPT_FDS: usize = 256;
 /// # Errors
 /// One sentence about the process or file that is not there.
 pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
-    let files = match &args.file {
-        Some(name) => vec![by_name(name)?],
-        None => ProcFile::ALL.to_vec(),
-    };
     let policy = config::policy(args.config.as_deref(), &Change::default())?;
     let views = Views::open(KEPT_FDS, policy, Journal::none(), None)
         .context("cannot read the host's figures")?;
+    let mut files = ProcFile::ALL.to_vec();
+    files.retain(|file| *file != ProcFile::Arcstats || views.has_arcstats());
+    if let Some(name) = &args.file {
+        files = vec![by_name(name, &files)?];
+    }
     let resolved = views.container(args.pid).map_err(|errno| match errno {
         Errno::ESRCH => anyhow::anyhow!("there is no process {}", args.pid),
         errno => anyhow::anyhow!(
@@ -45,10 +46,10 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
         } else {
             views
                 .render(*file, args.pid)
-                .with_context(|| format!("cannot render /proc/{}", file.name()))?
+                .with_context(|| format!("cannot render /proc/{}", file.path()))?
         };
         if files.len() > 1 {
-            writeln!(out, "{separator}==> /proc/{} <==", file.name())?;
+            writeln!(out, "{separator}==> /proc/{} <==", file.path())?;
             separator = "\n";
         }
         out.write_all(&content)?;
@@ -57,16 +58,16 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn by_name(name: &str) -> anyhow::Result<ProcFile> {
-    let short = name.trim_start_matches('/');
-    let short = short.strip_prefix("proc/").unwrap_or(short);
-    match ProcFile::by_name(short) {
+fn by_name(name: &str, files: &[ProcFile]) -> anyhow::Result<ProcFile> {
+    let path = name.trim_start_matches('/');
+    let path = path.strip_prefix("proc/").unwrap_or(path);
+    match ProcFile::by_path(path).filter(|file| files.contains(file)) {
         Some(file) => Ok(file),
         None => {
-            let names: Vec<_> = ProcFile::ALL.into_iter().map(ProcFile::name).collect();
+            let paths: Vec<_> = files.iter().map(|file| file.path()).collect();
             bail!(
                 "there is no file {name}; choose one of {}",
-                names.join(", ")
+                paths.join(", ")
             )
         }
     }
@@ -134,7 +135,10 @@ const fn controllers(file: ProcFile) -> &'static [Controller] {
     match file {
         ProcFile::Cpuinfo => &[Controller::Cpuset, Controller::Cpu],
         ProcFile::Diskstats => &[Controller::Blkio],
-        ProcFile::Meminfo | ProcFile::Swaps => &[Controller::Memory],
+        ProcFile::Arcstats | ProcFile::Meminfo | ProcFile::Slabinfo | ProcFile::Swaps => {
+            &[Controller::Memory]
+        }
+        ProcFile::Vmstat => &[Controller::Memory, Controller::Blkio],
         ProcFile::Loadavg => &[Controller::Cpuacct],
         ProcFile::Stat | ProcFile::Uptime => {
             &[Controller::Cpuacct, Controller::Cpuset, Controller::Cpu]

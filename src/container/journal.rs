@@ -27,8 +27,8 @@ use crate::cgroup::Directory;
 
 /// The layout of the file. To be raised when a type that is [`Stored`] gains or loses a
 /// field, or when one changes its meaning; the server that is started then drops what the
-/// older one left. Servers skip what follows after the last field of `State`, so one may be
-/// added there without that, if a record that ends before it is understood too.
+/// older one left. Not so for a field that is added to `State` as its last one, in `later`:
+/// servers that know less skip it, and those that know more do without it.
 pub(super) const VERSION: u64 = 1;
 
 /// The file, shared by all containers.

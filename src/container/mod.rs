@@ -15,6 +15,7 @@ mod recent;
 mod resolve;
 mod state;
 mod tasks;
+pub mod vm_counters;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,7 +34,9 @@ use self::journal::{Owner, Record};
 use self::load::Load;
 use self::state::{KeptLoad, State};
 use self::tasks::TaskCount;
+use self::vm_counters::VmCounters;
 use crate::cgroup::account::{CpuUsage, Memory};
+use crate::cgroup::vm_events::VmEvents;
 use crate::cgroup::{Cgroup, Controller, Error, Limit};
 use crate::host::{Host, boottime_nsec};
 use crate::parse::cpu_list::CpuSet;
@@ -266,6 +269,42 @@ impl Container {
         drop(state);
         self.save();
         Ok(disks)
+    }
+
+    /// Counters of memory management since the container's start. `memory` is a recent
+    /// reading of the container's memory.
+    ///
+    /// # Errors
+    /// [`Gone`] when the cgroup has been removed.
+    pub fn vm_counters(
+        &self,
+        host: &Host,
+        memory: &Memory,
+        page_kb: u64,
+    ) -> Result<VmCounters, Gone> {
+        let mut events = match self.cgroup.vm_events() {
+            Ok(events) => events.unwrap_or_default(),
+            Err(Error::Gone) => return Err(Gone),
+            Err(error) => {
+                fallback::report("counters of memory management", &error);
+                VmEvents::default()
+            }
+        };
+        let io = self.or_last(self.cgroup.io(), "I/O", |state| &mut state.io)?;
+        // What a device passes on to those below it is counted there.
+        let disks = io
+            .iter()
+            .filter(|io| !host.is_stacked((io.major, io.minor)));
+        vm_counters::add_io(&mut events, disks);
+        vm_counters::add_swapping(&mut events, memory, page_kb);
+        let counters = {
+            let mut state = self.state.lock();
+            state.is_unsaved = true;
+            state.vm_counters.advance(&events);
+            state.vm_counters.clone()
+        };
+        self.save();
+        Ok(counters)
     }
 
     /// The disks that back the mounts of the container, as the thread `reader` sees them.

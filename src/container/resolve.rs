@@ -33,7 +33,7 @@ const KEEP_UNUSED_NSEC: u64 = 60_000_000_000;
 const MOST_PLACES: usize = 4096;
 
 /// Files of which readers may be given a recent text.
-const RECENT_FILES: usize = 8;
+const RECENT_FILES: usize = 24;
 
 /// Where a reader stands: all that its container follows from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -9,6 +9,7 @@ use super::cpu_time::CpuTime;
 use super::journal::stored::stored;
 use super::load::{Load, PERIOD_NSEC};
 use super::tasks::Tasks;
+use super::vm_counters::VmCounters;
 use crate::cgroup::account::{DeviceIo, Memory};
 use crate::parse::cpu_list::CpuSet;
 use crate::parse::keyed::DeviceNumber;
@@ -23,6 +24,7 @@ pub(super) struct State {
     pub(super) counters: Apportioned,
     pub(super) disk_times: HashMap<DeviceNumber, DiskTime>,
     pub(super) load: Option<KeptLoad>,
+    pub(super) vm_counters: VmCounters,
     // The last good values, for when a source fails.
     pub(super) memory: Memory,
     pub(super) cpus_shown: CpuSet,
@@ -42,6 +44,8 @@ stored!(State {
     memory,
     cpus_shown,
     io,
+} later {
+    vm_counters,
 } except {
     tasks,
     backing,

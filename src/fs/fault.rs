@@ -69,7 +69,7 @@ fn parse(text: &str) -> Option<(ProcFile, Fault)> {
             other.strip_prefix("delay=")?.parse().ok()?,
         )),
     };
-    Some((ProcFile::by_name(file)?, fault))
+    Some((ProcFile::by_path(file)?, fault))
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use super::ledger::Ledger;
 use super::linger::Linger;
 use super::sendfile::NotedSizes;
 use super::sysfs::SysTree;
-use super::tree::{self, CPU, Entry};
+use super::tree::{self, CPU, Entry, SPL};
 use super::views::Views;
 use crate::host::boottime_nsec;
 use crate::view::sys_cpu;
@@ -108,6 +108,9 @@ impl Shared {
         let name = name.to_str().ok_or(Errno::ENOENT)?;
         if let Some((_, inode, entry)) = tree::children(parent).find(|(known, _, _)| *known == name)
         {
+            if inode == SPL && !self.views.has_arcstats() {
+                return Err(Errno::ENOENT);
+            }
             self.sizes.on_noted(inode);
             return Ok((self.fixed_attributes(inode, entry), FOREVER));
         }
@@ -216,6 +219,7 @@ impl Shared {
         if fixed && inode != CPU {
             entries.extend(
                 tree::children(inode)
+                    .filter(|(_, child, _)| tree::is_listed(*child))
                     .map(|(name, child, entry)| (child, kind_of(entry), name.to_owned())),
             );
             return Ok(entries);
@@ -237,7 +241,7 @@ impl Shared {
     fn fixed_attributes(&self, inode: u64, entry: Entry) -> FileAttr {
         let (perm, nlink) = match entry {
             Entry::Directory => (0o555, 2),
-            Entry::Proc(_) => (0o444, 1),
+            Entry::Proc(file) => (file.mode(), 1),
         };
         self.attr(inode, 0, kind_of(entry), perm, nlink)
     }

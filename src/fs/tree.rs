@@ -6,9 +6,16 @@ pub const ROOT: u64 = 1;
 /// Inode number of `/sys/devices/system/cpu`, below which the host's tree is narrowed.
 pub const CPU: u64 = 6;
 
+/// Inode number of `/proc/spl`. It is there on hosts with ZFS only, and not listed: LXC's
+/// mount hook lays what `/proc` lists over the container's own, directories whole, and
+/// would hide all other files of that directory.
+pub const SPL: u64 = 40;
+
 /// A virtual file below `/proc`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProcFile {
+    /// `/proc/spl/kstat/zfs/arcstats`
+    Arcstats,
     /// `/proc/cpuinfo`
     Cpuinfo,
     /// `/proc/diskstats`
@@ -17,44 +24,74 @@ pub enum ProcFile {
     Loadavg,
     /// `/proc/meminfo`
     Meminfo,
+    /// `/proc/slabinfo`
+    Slabinfo,
     /// `/proc/stat`
     Stat,
     /// `/proc/swaps`
     Swaps,
     /// `/proc/uptime`
     Uptime,
+    /// `/proc/vmstat`
+    Vmstat,
 }
 
 impl ProcFile {
     /// All of them, by name.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
+        Self::Arcstats,
         Self::Cpuinfo,
         Self::Diskstats,
         Self::Loadavg,
         Self::Meminfo,
+        Self::Slabinfo,
         Self::Stat,
         Self::Swaps,
         Self::Uptime,
+        Self::Vmstat,
     ];
 
-    /// The name below `/proc`.
+    /// The path below `/proc`.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub const fn path(self) -> &'static str {
         match self {
+            Self::Arcstats => "spl/kstat/zfs/arcstats",
             Self::Cpuinfo => "cpuinfo",
             Self::Diskstats => "diskstats",
             Self::Loadavg => "loadavg",
             Self::Meminfo => "meminfo",
+            Self::Slabinfo => "slabinfo",
             Self::Stat => "stat",
             Self::Swaps => "swaps",
             Self::Uptime => "uptime",
+            Self::Vmstat => "vmstat",
         }
     }
 
-    /// The file of this name.
+    /// The file at this path below `/proc`.
     #[must_use]
-    pub fn by_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|file| file.name() == name)
+    pub fn by_path(path: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|file| file.path() == path)
+    }
+
+    /// Permissions as the kernel's own file has them.
+    #[must_use]
+    pub const fn mode(self) -> u16 {
+        match self {
+            Self::Slabinfo => 0o400,
+            _ => 0o444,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        self.path().rsplit('/').next().unwrap_or_default()
+    }
+
+    const fn directory(self) -> u64 {
+        match self {
+            Self::Arcstats => ZFS,
+            _ => PROC,
+        }
     }
 
     const fn inode(self) -> u64 {
@@ -66,6 +103,9 @@ impl ProcFile {
             Self::Stat => 20,
             Self::Swaps => 21,
             Self::Uptime => 22,
+            Self::Vmstat => 23,
+            Self::Slabinfo => 24,
+            Self::Arcstats => 25,
         }
     }
 }
@@ -80,15 +120,19 @@ pub enum Entry {
 }
 
 /// Directories: inode, inode of the parent, name.
-const DIRECTORIES: [(u64, u64, &str); 6] = [
+const DIRECTORIES: [(u64, u64, &str); 9] = [
     (ROOT, ROOT, ""),
     (2, ROOT, "proc"),
     (3, ROOT, "sys"),
     (4, 3, "devices"),
     (5, 4, "system"),
     (CPU, 5, "cpu"),
+    (SPL, PROC, "spl"),
+    (41, SPL, "kstat"),
+    (ZFS, 41, "zfs"),
 ];
 const PROC: u64 = 2;
+const ZFS: u64 = 42;
 
 /// The entry with this inode number.
 #[must_use]
@@ -110,9 +154,15 @@ pub fn children(parent: u64) -> impl Iterator<Item = (&'static str, u64, Entry)>
         .map(|(own, _, name)| (*name, *own, Entry::Directory));
     let files = ProcFile::ALL
         .into_iter()
-        .filter(move |_| parent == PROC)
+        .filter(move |file| file.directory() == parent)
         .map(|file| (file.name(), file.inode(), Entry::Proc(file)));
     directories.chain(files)
+}
+
+/// Whether a listing of its directory names the entry.
+#[must_use]
+pub const fn is_listed(inode: u64) -> bool {
+    inode != SPL
 }
 
 /// The directory above a fixed directory.
@@ -151,6 +201,7 @@ mod tests {
     fn inode_numbers_are_those_of_the_first_release() {
         let numbers: Vec<_> = children(PROC)
             .map(|(name, inode, _)| (name, inode))
+            .filter(|(_, inode)| is_listed(*inode))
             .collect();
         assert_eq!(
             numbers,
@@ -159,9 +210,11 @@ mod tests {
                 ("diskstats", 17),
                 ("loadavg", 18),
                 ("meminfo", 19),
+                ("slabinfo", 24),
                 ("stat", 20),
                 ("swaps", 21),
-                ("uptime", 22)
+                ("uptime", 22),
+                ("vmstat", 23)
             ]
         );
     }

@@ -1,6 +1,8 @@
 //! The content of every virtual file for every reader: collects what the views are made
 //! of and has them rendered.
 
+mod memory;
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,12 +13,13 @@ use nix::errno::Errno;
 use nix::unistd::getpid;
 
 use super::tree::ProcFile;
-use crate::cgroup::account::Swap;
+use crate::cgroup::account::{Memory, Swap};
 use crate::cgroup::{Controller, FdBudget, Layout};
 use crate::container::policy::{Policy, Uptime};
 use crate::container::{Containers, Gone, Journal, Lull, Resolved, TICK_NSEC, Tasks};
 use crate::host::{Host, boottime_nsec};
 use crate::parse::cpu_list::CpuSet;
+use crate::parse::meminfo::MemInfo;
 use crate::sys::write_watch::WriteWatch;
 use crate::view;
 use crate::view::swaps::SwapView;
@@ -118,6 +121,12 @@ impl Views {
         self.containers.resolve(reader)
     }
 
+    /// Whether there is a file about the cache of ZFS.
+    #[must_use]
+    pub fn has_arcstats(&self) -> bool {
+        self.host.has_arcstats()
+    }
+
     /// The CPUs that thread `reader` is shown; `None` for all there are.
     ///
     /// # Errors
@@ -152,7 +161,7 @@ impl Views {
 
     fn host_file(&self, file: ProcFile) -> Result<Arc<[u8]>, Errno> {
         self.host
-            .proc_file(file.name())
+            .proc_file(file.path())
             .map(Arc::from)
             .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
     }
@@ -166,6 +175,7 @@ impl Views {
         let mut text = Vec::with_capacity(4096);
         let out = &mut text;
         match file {
+            ProcFile::Arcstats => self.arcstats(resolved, out)?,
             ProcFile::Cpuinfo => {
                 view::cpuinfo::render(&self.host.cpuinfo(), &self.shown(resolved)?, out);
             }
@@ -173,8 +183,10 @@ impl Views {
             ProcFile::Swaps => self.swaps(resolved, out)?,
             ProcFile::Diskstats => self.diskstats(resolved, reader, out)?,
             ProcFile::Loadavg => self.loadavg(resolved, reader, out)?,
+            ProcFile::Slabinfo => self.slabinfo(resolved, out)?,
             ProcFile::Stat => self.stat(resolved, reader, out)?,
             ProcFile::Uptime => self.uptime(resolved, out)?,
+            ProcFile::Vmstat => self.vmstat(resolved, out)?,
         }
         Ok(text)
     }
@@ -264,13 +276,7 @@ impl Views {
     fn meminfo(&self, resolved: &Resolved, out: &mut Vec<u8>) -> Result<(), Gone> {
         let memory = resolved.container.memory(&self.host)?;
         let host = self.host.meminfo();
-        let input = view::meminfo::Input {
-            host: &host,
-            memory: &memory,
-            swap: swap_view(resolved, memory.swap, host.get("SwapTotal")),
-            hide_zswap: !resolved.options.zswap,
-        };
-        view::meminfo::render(&input, out);
+        view::meminfo::render(&memory_input(resolved, &host, &memory), out);
         Ok(())
     }
 
@@ -279,6 +285,19 @@ impl Views {
         let host_total_kb = self.host.meminfo().get("SwapTotal");
         view::swaps::render(&swap_view(resolved, swap, host_total_kb), out);
         Ok(())
+    }
+}
+
+fn memory_input<'a>(
+    resolved: &Resolved,
+    host: &'a MemInfo,
+    memory: &'a Memory,
+) -> view::meminfo::Input<'a> {
+    view::meminfo::Input {
+        host,
+        memory,
+        swap: swap_view(resolved, memory.swap, host.get("SwapTotal")),
+        hide_zswap: !resolved.options.zswap,
     }
 }
 
@@ -311,7 +330,11 @@ fn accounted_by(file: ProcFile) -> Option<Controller> {
     match file {
         ProcFile::Cpuinfo => None,
         ProcFile::Diskstats => Some(Controller::Blkio),
-        ProcFile::Meminfo | ProcFile::Swaps => Some(Controller::Memory),
+        ProcFile::Arcstats
+        | ProcFile::Meminfo
+        | ProcFile::Slabinfo
+        | ProcFile::Swaps
+        | ProcFile::Vmstat => Some(Controller::Memory),
         ProcFile::Loadavg | ProcFile::Stat | ProcFile::Uptime => Some(Controller::Cpuacct),
     }
 }

@@ -3,13 +3,15 @@
 use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
+use nix::unistd::{SysconfVar, sysconf};
 
 use super::kept::{KeptFile, Snapshot};
 use super::process::Proc;
+use crate::parse::arcstats::ArcStats;
 use crate::parse::cpu_list::CpuSet;
 use crate::parse::cpuinfo::CpuInfo;
 use crate::parse::diskstats::{self, Device};
@@ -22,6 +24,9 @@ const BRIEFLY: Duration = Duration::from_millis(100);
 /// How long a snapshot of what hardly ever changes serves.
 const LONGER: Duration = Duration::from_secs(1);
 
+/// Below `/proc`.
+const ARCSTATS: &str = "spl/kstat/zfs/arcstats";
+
 /// Readers of the host's figures, with kept fds.
 #[derive(Debug)]
 pub struct Host {
@@ -33,6 +38,9 @@ pub struct Host {
     diskstats: (KeptFile, Snapshot<Vec<Device>>),
     online: (KeptFile, Snapshot<CpuSet>),
     cpuinfo: (KeptFile, Snapshot<CpuInfo>),
+    arcstats: Snapshot<ArcStats>,
+    vmstat_names: OnceLock<Vec<String>>,
+    huge_page_kb: OnceLock<u64>,
 }
 
 impl Host {
@@ -61,6 +69,9 @@ impl Host {
                 Snapshot::new(LONGER),
             ),
             cpuinfo: (open("proc/cpuinfo")?, Snapshot::new(LONGER)),
+            arcstats: Snapshot::new(BRIEFLY),
+            vmstat_names: OnceLock::new(),
+            huge_page_kb: OnceLock::new(),
         })
     }
 
@@ -108,6 +119,58 @@ impl Host {
         parent.flatten().unwrap_or((major, minor))
     }
 
+    /// Whether the device lies on other ones, as those of the device mapper and RAID do.
+    #[must_use]
+    pub fn is_stacked(&self, (major, minor): (u32, u32)) -> bool {
+        let below = self
+            .root
+            .join(format!("sys/dev/block/{major}:{minor}/slaves"));
+        std::fs::read_dir(below).is_ok_and(|mut entries| entries.next().is_some())
+    }
+
+    /// Size of the pages that transparent huge pages are counted in; 0 without them
+    /// (kernel: Documentation/admin-guide/mm/transhuge.rst).
+    #[must_use]
+    pub fn huge_page_kb(&self) -> u64 {
+        *self.huge_page_kb.get_or_init(|| {
+            let file = "sys/kernel/mm/transparent_hugepage/hpage_pmd_size";
+            let text = std::fs::read_to_string(self.root.join(file)).unwrap_or_default();
+            text.trim().parse::<u64>().unwrap_or(0) / 1024
+        })
+    }
+
+    /// Names of the lines of `/proc/vmstat`, which stay the same as long as a kernel runs.
+    /// None when the file cannot be read.
+    #[must_use]
+    pub fn vmstat_names(&self) -> &[String] {
+        if let Some(names) = self.vmstat_names.get() {
+            return names;
+        }
+        let Ok(content) = self.proc_file("vmstat") else {
+            return &[];
+        };
+        self.vmstat_names.get_or_init(|| {
+            let text = String::from_utf8_lossy(&content);
+            keyed::flat(&text)
+                .map(|(name, _)| name.to_owned())
+                .collect()
+        })
+    }
+
+    /// The cache of ZFS; empty on a host without ZFS.
+    pub fn arcstats(&self) -> Arc<ArcStats> {
+        self.arcstats.get(|| {
+            let content = self.proc_file(ARCSTATS)?;
+            Ok(ArcStats::parse(&String::from_utf8_lossy(&content)))
+        })
+    }
+
+    /// Whether the host has a cache of ZFS.
+    #[must_use]
+    pub fn has_arcstats(&self) -> bool {
+        self.proc.has_file(ARCSTATS)
+    }
+
     /// `/proc/cpuinfo`. Costly on large machines, where little but the frequencies changes.
     pub fn cpuinfo(&self) -> Arc<CpuInfo> {
         let (file, snapshot) = &self.cpuinfo;
@@ -127,6 +190,15 @@ impl Host {
         let (file, snapshot) = &self.online;
         snapshot.get(|| CpuSet::parse("online", &file.read()?).map_err(io::Error::other))
     }
+}
+
+/// Size of a page of memory.
+#[must_use]
+pub fn page_kb() -> u64 {
+    let bytes = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    bytes
+        .and_then(|bytes| u64::try_from(bytes).ok())
+        .map_or(4, |bytes| bytes / 1024)
 }
 
 /// Time since the boot in nanoseconds, suspended time included (`CLOCK_BOOTTIME`, which

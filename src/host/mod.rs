@@ -4,4 +4,4 @@ mod facts;
 mod kept;
 pub mod process;
 
-pub use self::facts::{Host, boottime_nsec};
+pub use self::facts::{Host, boottime_nsec, page_kb};

@@ -8,8 +8,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
-use nix::sys::stat::Mode;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat};
+use nix::sys::stat::{Mode, fstatat};
 
 use crate::parse::pid_stat::PidStat;
 use crate::sys::file::{read_text, read_whole};
@@ -143,6 +143,12 @@ impl Proc {
             Mode::empty(),
         )?;
         Ok(read_whole(fd)?)
+    }
+
+    /// Whether `/proc` itself has a file of this name.
+    #[must_use]
+    pub fn has_file(&self, name: &str) -> bool {
+        fstatat(&self.dir, name, AtFlags::empty()).is_ok()
     }
 
     /// All process numbers.

@@ -1,5 +1,6 @@
 //! Pure parsers: text of one kernel file in, plain data out. No I/O.
 
+pub mod arcstats;
 pub mod cpu_list;
 pub mod cpuinfo;
 pub mod diskstats;

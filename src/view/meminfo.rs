@@ -5,7 +5,7 @@
 //! so that the sums which tools make of them stay within the total.
 
 use super::swaps::SwapView;
-use super::{Class, put, put_spaces, put_u64_padded};
+use super::{Class, find_from, put, put_spaces, put_u64_padded};
 use crate::cgroup::account::Memory;
 use crate::parse::meminfo::{Line, MemInfo};
 
@@ -30,7 +30,8 @@ pub fn render(input: &Input<'_>, out: &mut Vec<u8>) {
     let figures = Figures::new(input);
     let mut cursor = 0;
     for line in &input.host.lines {
-        let value = match row(&line.key, &mut cursor).map(|row| &row.value) {
+        let row = find_from(ROWS, &mut cursor, |row| row.key == line.key);
+        let value = match row.map(|row| &row.value) {
             Some(Value::Of(value)) => value(&figures),
             Some(Value::Host) => line.value,
             // A line that is not known yet tells of the host's memory, most likely.
@@ -180,53 +181,45 @@ const ROWS: &[Row] = &[
     zero("DirectMap2G"),
 ];
 
-/// The row of `key`, looked for from `cursor` on, which then stands behind it.
-fn row(key: &str, cursor: &mut usize) -> Option<&'static Row> {
-    let rows = ROWS.iter().enumerate().cycle().skip(*cursor);
-    let (index, row) = rows.take(ROWS.len()).find(|(_, row)| row.key == key)?;
-    *cursor = index + 1;
-    Some(row)
-}
-
 /// All values in kB, except for the counts of huge pages.
-struct Figures {
-    total: u64,
-    free: u64,
-    available: u64,
-    cached: u64,
-    swap: SwapView,
-    swap_cached: u64,
-    zswap: u64,
-    zswapped: u64,
-    active_anon: u64,
-    inactive_anon: u64,
-    active_file: u64,
-    inactive_file: u64,
-    unevictable: u64,
-    dirty: u64,
-    writeback: u64,
-    anon: u64,
-    mapped: u64,
-    shmem: u64,
-    slab_reclaimable: u64,
-    slab_unreclaimable: u64,
-    kernel_stack: u64,
-    page_tables: u64,
-    sec_page_tables: u64,
-    commit_limit: u64,
-    committed: u64,
-    vmalloc: u64,
-    percpu: u64,
-    anon_huge: u64,
-    shmem_huge: u64,
-    file_huge: u64,
-    huge_pages_total: u64,
-    huge_pages_free: u64,
-    hugetlb: u64,
+pub(super) struct Figures {
+    pub(super) total: u64,
+    pub(super) free: u64,
+    pub(super) available: u64,
+    pub(super) cached: u64,
+    pub(super) swap: SwapView,
+    pub(super) swap_cached: u64,
+    pub(super) zswap: u64,
+    pub(super) zswapped: u64,
+    pub(super) active_anon: u64,
+    pub(super) inactive_anon: u64,
+    pub(super) active_file: u64,
+    pub(super) inactive_file: u64,
+    pub(super) unevictable: u64,
+    pub(super) dirty: u64,
+    pub(super) writeback: u64,
+    pub(super) anon: u64,
+    pub(super) mapped: u64,
+    pub(super) shmem: u64,
+    pub(super) slab_reclaimable: u64,
+    pub(super) slab_unreclaimable: u64,
+    pub(super) kernel_stack: u64,
+    pub(super) page_tables: u64,
+    pub(super) sec_page_tables: u64,
+    pub(super) commit_limit: u64,
+    pub(super) committed: u64,
+    pub(super) vmalloc: u64,
+    pub(super) percpu: u64,
+    pub(super) anon_huge: u64,
+    pub(super) shmem_huge: u64,
+    pub(super) file_huge: u64,
+    pub(super) huge_pages_total: u64,
+    pub(super) huge_pages_free: u64,
+    pub(super) hugetlb: u64,
 }
 
 impl Figures {
-    fn new(input: &Input<'_>) -> Self {
+    pub(super) fn new(input: &Input<'_>) -> Self {
         let Input {
             host, memory, swap, ..
         } = *input;

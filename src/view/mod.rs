@@ -2,14 +2,17 @@
 //!
 //! Rendering avoids the formatting machinery: it runs for every read.
 
+pub mod arcstats;
 pub mod cpuinfo;
 pub mod diskstats;
 pub mod loadavg;
 pub mod meminfo;
+pub mod slabinfo;
 pub mod stat;
 pub mod swaps;
 pub mod sys_cpu;
 pub mod uptime;
+pub mod vmstat;
 
 /// Where the value of a line comes from; see `docs/SEMANTICS.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +27,20 @@ pub enum Class {
     Fact,
     /// Zero, as neither the kernel nor an estimate gives the container's value.
     Zero,
+}
+
+/// The row for which `is_wanted`, looked for from `cursor` on, which then stands behind it.
+fn find_from<'a, T>(
+    rows: &'a [T],
+    cursor: &mut usize,
+    is_wanted: impl Fn(&T) -> bool,
+) -> Option<&'a T> {
+    let from_cursor = rows.iter().enumerate().cycle().skip(*cursor);
+    let (index, row) = from_cursor
+        .take(rows.len())
+        .find(|(_, row)| is_wanted(row))?;
+    *cursor = index + 1;
+    Some(row)
 }
 
 fn put(out: &mut Vec<u8>, text: &str) {

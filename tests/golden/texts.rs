@@ -11,6 +11,7 @@ use lxcfs::container::policy::Policy;
 use lxcfs::container::{Container, Containers, CpuView, Journal, TICK_NSEC};
 use lxcfs::host::Host;
 use lxcfs::parse::cpu_list::CpuSet;
+use lxcfs::parse::keyed;
 use lxcfs::view;
 use lxcfs::view::swaps::SwapView;
 
@@ -18,6 +19,9 @@ use crate::tree::Tree;
 
 /// The newest pid in the reader's pid namespace: no tree tells it.
 const LAST_PID: u64 = 20;
+
+/// The size of pages of all trees' machines.
+const PAGE_KB: u64 = 4;
 
 /// A reader's files, by name.
 struct Texts(BTreeMap<&'static str, String>);
@@ -62,19 +66,7 @@ impl Texts {
             view::cpuinfo::render(&host.cpuinfo(), &shown, out);
         });
 
-        let memory = container.memory(host).unwrap();
-        let meminfo = host.meminfo();
-        let swap = SwapView::new(meminfo.get("SwapTotal").unwrap(), memory.swap);
-        self.put("meminfo", |out| {
-            let input = view::meminfo::Input {
-                host: &meminfo,
-                memory: &memory,
-                swap,
-                hide_zswap: false,
-            };
-            view::meminfo::render(&input, out);
-        });
-        self.put("swaps", |out| view::swaps::render(&swap, out));
+        self.render_memory(host, container);
 
         let age_nsec = now_nsec - started_nsec;
         let devices = host.diskstats();
@@ -129,6 +121,41 @@ impl Texts {
         });
     }
 
+    fn render_memory(&mut self, host: &Host, container: &Container) {
+        let memory = container.memory(host).unwrap();
+        let meminfo = host.meminfo();
+        let swap = SwapView::new(meminfo.get("SwapTotal").unwrap(), memory.swap);
+        let input = view::meminfo::Input {
+            host: &meminfo,
+            memory: &memory,
+            swap,
+            hide_zswap: false,
+        };
+        self.put("meminfo", |out| view::meminfo::render(&input, out));
+        self.put("swaps", |out| view::swaps::render(&swap, out));
+        self.put("slabinfo", |out| {
+            let input = view::slabinfo::Input {
+                memory: input,
+                page_kb: PAGE_KB,
+            };
+            view::slabinfo::render(&input, out);
+        });
+        if host.vmstat_names().is_empty() {
+            return;
+        }
+        self.put("vmstat", |out| {
+            let input = view::vmstat::Input {
+                names: host.vmstat_names(),
+                memory: input,
+                counters: &container.vm_counters(host, &memory, PAGE_KB).unwrap(),
+                page_kb: PAGE_KB,
+                huge_page_kb: host.huge_page_kb(),
+                hide_swap: false,
+            };
+            view::vmstat::render(&input, out);
+        });
+    }
+
     fn put(&mut self, name: &'static str, render: impl FnOnce(&mut Vec<u8>)) {
         let mut out = Vec::new();
         render(&mut out);
@@ -154,6 +181,11 @@ impl Texts {
                 difference(&wanted, text)
             );
         }
+    }
+
+    /// The line of `vmstat` with this name.
+    fn count(&self, name: &str) -> u64 {
+        keyed::flat_value(&self.0["vmstat"], name).unwrap_or_else(|| panic!("no line {name}"))
     }
 
     /// The line of `meminfo` with this key.
@@ -267,6 +299,31 @@ fn a_docker_container_on_debian_13() {
     );
     assert_eq!(texts.0["diskstats"].lines().count(), 2);
     assert_eq!(texts.0["loadavg"], "0.00 0.00 0.00 1/5 20\n");
+    assert_eq!(texts.count("nr_free_pages"), 3_408 / 4);
+    // slab_reclaimable 232432, slab_unreclaimable 210528.
+    assert_eq!(
+        (
+            texts.count("nr_slab_reclaimable"),
+            texts.count("nr_slab_unreclaimable")
+        ),
+        (56, 51)
+    );
+    assert_eq!(
+        (texts.count("pgfault"), texts.count("pgscan_direct")),
+        (9_284, 15_551)
+    );
+    // All disks together: rbytes=225280, wbytes=20992000 and 23285760.
+    assert_eq!(
+        (texts.count("pgpgin"), texts.count("pgpgout")),
+        (220, 20_500 + 22_740)
+    );
+    // The swap disk tells that 55 pages were read; all 5685 in swap were written.
+    assert_eq!(
+        (texts.count("pswpin"), texts.count("pswpout")),
+        (55, 5_685 - 62 + 55)
+    );
+    // anon_thp 23068672.
+    assert_eq!(texts.count("nr_anon_transparent_hugepages"), 11);
 }
 
 #[test]
@@ -323,6 +380,16 @@ fn a_container_on_cgroup_v1() {
     assert_eq!((disk[3], disk[5]), ("69", "8296"));
     assert_eq!((disk[7], disk[9]), ("75", "41000"));
     assert_eq!(texts.0["loadavg"], "0.00 0.00 0.00 1/2 20\n");
+    assert_eq!(texts.count("nr_free_pages"), 33_776 / 4);
+    // total_pgfault 982, total_pgmajfault 1; total_pgpgin 591 is no I/O, that was 4247552.
+    assert_eq!(
+        (texts.count("pgfault"), texts.count("pgmajfault")),
+        (982, 1)
+    );
+    assert_eq!(
+        (texts.count("pgpgin"), texts.count("pgpgout")),
+        (4_148, 20_500)
+    );
 }
 
 #[test]

@@ -35,6 +35,10 @@ const PRIVATE: [&str; 2] = ["/run", "/tmp"];
 /// Parts of `/sys` that are shown as the views have them.
 const SYS_TREES: [&str; 2] = ["sys/devices/system/cpu", "sys/devices/system/node"];
 
+/// Files that the views have in a directory which they do not list, since they do not have
+/// the others in it.
+const UNLISTED: [&str; 1] = ["proc/spl/kstat/zfs/arcstats"];
+
 /// A mounted lxcfs.
 #[derive(Debug)]
 pub enum Source {
@@ -189,6 +193,9 @@ pub fn lay_over(views: &OwnedFd) -> Result<()> {
     // By its fd the directory is found whatever the root is by now.
     let views = PathBuf::from(format!("/proc/self/fd/{}", views.as_raw_fd()));
     lay_each(&views.join("proc"), Path::new("/proc"))?;
+    for file in UNLISTED {
+        lay(&views.join(file), &Path::new("/").join(file))?;
+    }
     for tree in SYS_TREES {
         let source = views.join(tree);
         let target = Path::new("/").join(tree);
@@ -205,10 +212,15 @@ fn lay_each(source: &Path, target: &Path) -> Result<()> {
     let entries = fs::read_dir(source).with_context(|| "cannot list the views")?;
     for entry in entries {
         let name = entry.context("cannot list the views")?.file_name();
-        let target = target.join(&name);
-        if target.exists() {
-            bind(&source.join(&name), &target)?;
-        }
+        lay(&source.join(&name), &target.join(&name))?;
+    }
+    Ok(())
+}
+
+/// Lays `source` over `target`, if there are both.
+fn lay(source: &Path, target: &Path) -> Result<()> {
+    if source.exists() && target.exists() {
+        bind(source, target)?;
     }
     Ok(())
 }

@@ -19,24 +19,32 @@ pub(in crate::container) trait Stored: Sized {
 
 /// Makes a struct [`Stored`]: `stored!(Type { every, field })`.
 ///
-/// A field that is not listed does not compile. One that need not outlive the process is
+/// A field that is not listed does not compile. Those in `later { field }` have their
+/// default where a record of an earlier release ends before them. One that need not outlive the process is
 /// listed in `except { field }`, and has its default afterwards. `if Type::is_sound`
 /// refuses values that the arithmetic cannot stand.
 macro_rules! stored {
     (
         $type:ident { $($field:ident),* $(,)? }
+        $(later { $($later:ident),* $(,)? })?
         $(except { $($other:ident),* $(,)? })?
         $(if $is_sound:path)?
     ) => {
         impl $crate::container::journal::stored::Stored for $type {
             fn store(&self, out: &mut Vec<u8>) {
-                let Self { $($field,)* $($($other: _,)*)? } = self;
+                let Self { $($field,)* $($($later,)*)? $($($other: _,)*)? } = self;
                 $($crate::container::journal::stored::Stored::store($field, out);)*
+                $($($crate::container::journal::stored::Stored::store($later, out);)*)?
             }
 
             fn restore(input: &mut &[u8]) -> Option<Self> {
                 let restored = Self {
                     $($field: $crate::container::journal::stored::Stored::restore(input)?,)*
+                    $($($later: if input.is_empty() {
+                        Default::default()
+                    } else {
+                        $crate::container::journal::stored::Stored::restore(input)?
+                    },)*)?
                     $($($other: Default::default(),)*)?
                 };
                 Some(restored)$(.filter($is_sound))?

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::cgroup::Limit;
 use crate::cgroup::account::{CpuUsage, Hugetlb, MemoryStat, Swap};
+use crate::cgroup::vm_events::VmEvents;
 use crate::container::journal::VERSION;
 use crate::container::journal::stored::Stored;
 use crate::parse::diskstats::Device;
@@ -46,6 +47,10 @@ fn advance(state: &mut State, now_nsec: u64, figures: &[u64; 6]) {
         Some(kept) => kept.advance(throttled % 1000, now_nsec),
         None => state.load = Some(KeptLoad::new(reads % 1000, 0, now_nsec)),
     }
+    let mut events = VmEvents::default();
+    events.set("pgfault", user);
+    events.set("pgpgin", reads);
+    state.vm_counters.advance(&events);
     state.io = vec![io];
     state.cpus_shown = shown;
     state.memory = Memory {
@@ -89,11 +94,19 @@ proptest! {
     }
 
     #[test]
-    fn a_state_that_is_cut_is_none(rounds in vec(figures(), 1..3), cut in any::<prop::sample::Index>()) {
+    fn a_state_that_is_cut_is_none_but_where_later_fields_begin(
+        rounds in vec(figures(), 1..3),
+        cut in any::<prop::sample::Index>(),
+    ) {
         let mut state = State::new(5);
         rounds.iter().for_each(|figures| advance(&mut state, 1 << 33, figures));
         let bytes = stored(&state);
-        prop_assert_eq!(State::restore(&mut &bytes[..cut.index(bytes.len())]), None);
+        let cut = cut.index(bytes.len());
+        let mut later = Vec::new();
+        state.vm_counters.store(&mut later);
+        if cut != bytes.len() - later.len() {
+            prop_assert_eq!(State::restore(&mut &bytes[..cut]), None);
+        }
     }
 
     #[test]
@@ -134,13 +147,28 @@ fn a_later_version_may_append_to_the_record() {
     assert_eq!(State::restore(&mut bytes.as_slice()), Some(state));
 }
 
+/// The layout of version 1 as it was released first: without counters of memory management.
+#[test]
+fn a_record_of_an_earlier_release_is_understood() {
+    let mut state = State::new(5);
+    advance(&mut state, 1 << 33, &[2, 2, 2, 2, 2, 2]);
+    let bytes = stored(&state);
+    let mut restored = State::restore(&mut &bytes[..853]).expect("an older record");
+    assert_eq!(restored.vm_counters, VmCounters::default());
+    assert_eq!((&restored.cpu, &restored.io), (&state.cpu, &state.io));
+    // The counters begin where those of the cgroup stand, as they do at a first read.
+    advance(&mut restored, 1 << 34, &[2, 2, 2, 2, 2, 2]);
+    assert_eq!(restored.vm_counters.get("pgfault"), 2);
+}
+
 /// A record that is shorter or longer than those of the same version before is misread by
-/// the servers on either side of an upgrade.
+/// the servers on either side of an upgrade, but for what is added at its end.
 #[test]
 fn a_record_of_another_layout_has_another_version() {
     let mut state = State::new(5);
     advance(&mut state, 1 << 33, &[2, 2, 2, 2, 2, 2]);
-    assert_eq!((VERSION, stored(&state).len()), (1, 853));
+    let vm_counters = 8 + 51 * 16;
+    assert_eq!((VERSION, stored(&state).len()), (1, 853 + vm_counters));
 }
 
 #[test]

@@ -1,0 +1,47 @@
+//! Views that are made of the container's memory and tell the same as `/proc/meminfo`.
+
+use super::{Views, memory_input};
+use crate::container::{Gone, Resolved};
+use crate::host::page_kb;
+use crate::view;
+
+impl Views {
+    pub(super) fn vmstat(&self, resolved: &Resolved, out: &mut Vec<u8>) -> Result<(), Gone> {
+        let memory = resolved.container.memory(&self.host)?;
+        let host = self.host.meminfo();
+        let input = view::vmstat::Input {
+            names: self.host.vmstat_names(),
+            memory: memory_input(resolved, &host, &memory),
+            counters: &resolved
+                .container
+                .vm_counters(&self.host, &memory, page_kb())?,
+            page_kb: page_kb(),
+            huge_page_kb: self.host.huge_page_kb(),
+            hide_swap: !resolved.options.swap,
+        };
+        view::vmstat::render(&input, out);
+        Ok(())
+    }
+
+    pub(super) fn slabinfo(&self, resolved: &Resolved, out: &mut Vec<u8>) -> Result<(), Gone> {
+        let memory = resolved.container.memory(&self.host)?;
+        let host = self.host.meminfo();
+        let input = view::slabinfo::Input {
+            memory: memory_input(resolved, &host, &memory),
+            page_kb: page_kb(),
+        };
+        view::slabinfo::render(&input, out);
+        Ok(())
+    }
+
+    pub(super) fn arcstats(&self, resolved: &Resolved, out: &mut Vec<u8>) -> Result<(), Gone> {
+        let memory = resolved.container.memory(&self.host)?;
+        let host = self.host.meminfo();
+        let input = view::arcstats::Input {
+            host: &self.host.arcstats(),
+            memory: memory_input(resolved, &host, &memory),
+        };
+        view::arcstats::render(&input, out);
+        Ok(())
+    }
+}
