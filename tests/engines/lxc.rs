@@ -11,7 +11,7 @@ use crate::common::{
 };
 
 /// Everything the container prints, one file after the other, and which of them the hook bound.
-const PRINT: &str = "for f in meminfo cpuinfo uptime stat swaps diskstats loadavg; do echo \"== $f\"; cat /proc/$f; done; \
+const PRINT: &str = "for f in meminfo cpuinfo uptime stat swaps diskstats loadavg slabinfo vmstat; do echo \"== $f\"; cat /proc/$f; done; \
     echo == online; cat /sys/devices/system/cpu/online; \
     echo == free; free -k; echo == top; top -b -n1; echo == uptime-tool; uptime; \
     echo == mounts; grep lxcfs /proc/self/mounts";
@@ -86,6 +86,8 @@ fn the_mount_hook_gives_an_lxc_container_its_own_figures() {
         "swaps",
         "diskstats",
         "loadavg",
+        "slabinfo",
+        "vmstat",
     ] {
         assert!(
             part(&text, "mounts").contains(&format!("/proc/{file} fuse.lxcfs")),
@@ -93,6 +95,10 @@ fn the_mount_hook_gives_an_lxc_container_its_own_figures() {
         );
     }
     assert_eq!(keyed(part(&text, "meminfo"))["MemTotal"], 50 << 10);
+    assert!(
+        keyed(part(&text, "vmstat"))["nr_free_pages"] * 4 <= 50 << 10,
+        "{text}"
+    );
     assert_eq!(cpuinfo_ids(part(&text, "cpuinfo")), [0].into());
     assert_eq!(cpu_list(part(&text, "online")), [0].into());
     assert!(uptime(part(&text, "uptime")).0 < 60.0, "{text}");

@@ -19,6 +19,7 @@ mod docker_sharing;
 mod hostile;
 mod isolation;
 mod lxc;
+mod memory_files;
 mod memory_pressure;
 mod pid_reuse;
 mod podman;
