@@ -307,6 +307,27 @@ fn reading_nothing_but_disks_saves_them() {
 }
 
 #[test]
+fn counters_of_memory_management_go_on_when_their_source_starts_anew() {
+    let tree = Tree::copy_of("debian13-v2");
+    let file = journal_file();
+    let faults = || {
+        let server = Server::start(&tree, resumed(&file));
+        let counters = server
+            .container()
+            .vm_counters(&server.host, &Memory::default(), 4);
+        counters.unwrap().get("pgfault")
+    };
+    assert_eq!(faults(), 9_284);
+    // The controller was switched off and on.
+    write(&tree, &format!("{V2}/memory.stat"), "pgfault 5\n");
+    assert_eq!(faults(), 9_284);
+    write(&tree, &format!("{V2}/memory.stat"), "pgfault 15\n");
+    assert_eq!(faults(), 9_294);
+    write(&tree, &format!("{V2}/memory.stat"), "unreadable\n");
+    assert_eq!(faults(), 9_294);
+}
+
+#[test]
 fn another_set_of_cpus_after_a_takeover_takes_no_time_away() {
     let tree = Tree::copy_of("debian13-v2");
     let file = journal_file();

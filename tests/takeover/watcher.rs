@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::common::docker::{Container, Docker, Image, options};
-use crate::common::figures::{Stat, uptime};
+use crate::common::figures::{Stat, keyed, uptime};
 use crate::common::{Inside, images, patience, unique, wait_for};
 
 const ROLE: &str = "LXCFS_TEST_WATCH";
@@ -26,7 +26,7 @@ const ANSWER: &str = "answer";
 /// Ends what the readers saw.
 const END: &str = "\nend\n";
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "meminfo",
     "stat",
     "uptime",
@@ -34,6 +34,7 @@ const FILES: [&str; 7] = [
     "diskstats",
     "loadavg",
     "swaps",
+    "vmstat",
 ];
 
 /// Writes a line of figures past the output capture of the test harness.
@@ -409,6 +410,15 @@ impl Before {
                 Ok(())
             }
             "stat" => self.stat_fits(text, asked),
+            "vmstat" => {
+                self.same("lines of vmstat", &text.lines().count().to_string())?;
+                for (name, value) in keyed(text) {
+                    if !name.starts_with("nr_") {
+                        self.grows(&name, value)?;
+                    }
+                }
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
