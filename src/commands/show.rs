@@ -140,7 +140,7 @@ const fn controllers(file: ProcFile) -> &'static [Controller] {
         }
         ProcFile::Vmstat => &[Controller::Memory, Controller::Blkio],
         ProcFile::Loadavg => &[Controller::Cpuacct],
-        ProcFile::Stat | ProcFile::Uptime => {
+        ProcFile::Interrupts | ProcFile::Softirqs | ProcFile::Stat | ProcFile::Uptime => {
             &[Controller::Cpuacct, Controller::Cpuset, Controller::Cpu]
         }
     }

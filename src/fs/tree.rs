@@ -20,12 +20,16 @@ pub enum ProcFile {
     Cpuinfo,
     /// `/proc/diskstats`
     Diskstats,
+    /// `/proc/interrupts`
+    Interrupts,
     /// `/proc/loadavg`
     Loadavg,
     /// `/proc/meminfo`
     Meminfo,
     /// `/proc/slabinfo`
     Slabinfo,
+    /// `/proc/softirqs`
+    Softirqs,
     /// `/proc/stat`
     Stat,
     /// `/proc/swaps`
@@ -38,13 +42,15 @@ pub enum ProcFile {
 
 impl ProcFile {
     /// All of them, by name.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Arcstats,
         Self::Cpuinfo,
         Self::Diskstats,
+        Self::Interrupts,
         Self::Loadavg,
         Self::Meminfo,
         Self::Slabinfo,
+        Self::Softirqs,
         Self::Stat,
         Self::Swaps,
         Self::Uptime,
@@ -58,9 +64,11 @@ impl ProcFile {
             Self::Arcstats => "spl/kstat/zfs/arcstats",
             Self::Cpuinfo => "cpuinfo",
             Self::Diskstats => "diskstats",
+            Self::Interrupts => "interrupts",
             Self::Loadavg => "loadavg",
             Self::Meminfo => "meminfo",
             Self::Slabinfo => "slabinfo",
+            Self::Softirqs => "softirqs",
             Self::Stat => "stat",
             Self::Swaps => "swaps",
             Self::Uptime => "uptime",
@@ -106,6 +114,8 @@ impl ProcFile {
             Self::Vmstat => 23,
             Self::Slabinfo => 24,
             Self::Arcstats => 25,
+            Self::Interrupts => 26,
+            Self::Softirqs => 27,
         }
     }
 }
@@ -208,9 +218,11 @@ mod tests {
             [
                 ("cpuinfo", 16),
                 ("diskstats", 17),
+                ("interrupts", 26),
                 ("loadavg", 18),
                 ("meminfo", 19),
                 ("slabinfo", 24),
+                ("softirqs", 27),
                 ("stat", 20),
                 ("swaps", 21),
                 ("uptime", 22),

@@ -185,6 +185,8 @@ impl Views {
             ProcFile::Loadavg => self.loadavg(resolved, reader, out)?,
             ProcFile::Slabinfo => self.slabinfo(resolved, out)?,
             ProcFile::Stat => self.stat(resolved, reader, out)?,
+            ProcFile::Interrupts => self.interrupts(resolved, out)?,
+            ProcFile::Softirqs => self.softirqs(resolved, out)?,
             ProcFile::Uptime => self.uptime(resolved, out)?,
             ProcFile::Vmstat => self.vmstat(resolved, out)?,
         }
@@ -210,6 +212,20 @@ impl Views {
             softirqs: &activity.softirqs,
         };
         view::stat::render(&input, out);
+        Ok(())
+    }
+
+    fn interrupts(&self, resolved: &Resolved, out: &mut Vec<u8>) -> Result<(), Gone> {
+        let shown = self.shown(resolved)?;
+        let count = resolved.container.activity(&self.host, &shown)?.interrupts;
+        view::interrupts::render_interrupts(&self.host.interrupts(), &shown, count, out);
+        Ok(())
+    }
+
+    fn softirqs(&self, resolved: &Resolved, out: &mut Vec<u8>) -> Result<(), Gone> {
+        let shown = self.shown(resolved)?;
+        let counts = resolved.container.activity(&self.host, &shown)?.softirqs;
+        view::interrupts::render_softirqs(&self.host.softirqs(), &shown, &counts, out);
         Ok(())
     }
 
@@ -335,7 +351,11 @@ fn accounted_by(file: ProcFile) -> Option<Controller> {
         | ProcFile::Slabinfo
         | ProcFile::Swaps
         | ProcFile::Vmstat => Some(Controller::Memory),
-        ProcFile::Loadavg | ProcFile::Stat | ProcFile::Uptime => Some(Controller::Cpuacct),
+        ProcFile::Interrupts
+        | ProcFile::Loadavg
+        | ProcFile::Softirqs
+        | ProcFile::Stat
+        | ProcFile::Uptime => Some(Controller::Cpuacct),
     }
 }
 

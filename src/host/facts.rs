@@ -13,6 +13,7 @@ use super::kept::{KeptFile, Snapshot};
 use super::process::Proc;
 use crate::parse::arcstats::ArcStats;
 use crate::parse::cpu_list::CpuSet;
+use crate::parse::cpu_table::CpuTable;
 use crate::parse::cpuinfo::CpuInfo;
 use crate::parse::diskstats::{self, Device};
 use crate::parse::host_stat::HostStat;
@@ -23,6 +24,9 @@ use crate::parse::meminfo::MemInfo;
 const BRIEFLY: Duration = Duration::from_millis(100);
 /// How long a snapshot of what hardly ever changes serves.
 const LONGER: Duration = Duration::from_secs(1);
+
+/// How long the rows of tables of interrupts serve, which are megabytes on large machines.
+const LONG: Duration = Duration::from_secs(10);
 
 /// Below `/proc`.
 const ARCSTATS: &str = "spl/kstat/zfs/arcstats";
@@ -39,6 +43,8 @@ pub struct Host {
     online: (KeptFile, Snapshot<CpuSet>),
     cpuinfo: (KeptFile, Snapshot<CpuInfo>),
     arcstats: Snapshot<ArcStats>,
+    interrupts: Snapshot<CpuTable>,
+    softirqs: Snapshot<CpuTable>,
     vmstat_names: OnceLock<Vec<String>>,
     huge_page_kb: OnceLock<u64>,
 }
@@ -70,6 +76,8 @@ impl Host {
             ),
             cpuinfo: (open("proc/cpuinfo")?, Snapshot::new(LONGER)),
             arcstats: Snapshot::new(BRIEFLY),
+            interrupts: Snapshot::new(LONG),
+            softirqs: Snapshot::new(LONG),
             vmstat_names: OnceLock::new(),
             huge_page_kb: OnceLock::new(),
         })
@@ -163,6 +171,21 @@ impl Host {
             let content = self.proc_file(ARCSTATS)?;
             Ok(ArcStats::parse(&String::from_utf8_lossy(&content)))
         })
+    }
+
+    /// The rows of `/proc/interrupts`.
+    pub fn interrupts(&self) -> Arc<CpuTable> {
+        self.interrupts.get(|| self.cpu_table("interrupts"))
+    }
+
+    /// The rows of `/proc/softirqs`.
+    pub fn softirqs(&self) -> Arc<CpuTable> {
+        self.softirqs.get(|| self.cpu_table("softirqs"))
+    }
+
+    fn cpu_table(&self, file: &str) -> io::Result<CpuTable> {
+        let content = self.proc_file(file)?;
+        Ok(CpuTable::parse(&String::from_utf8_lossy(&content)))
     }
 
     /// Whether the host has a cache of ZFS.

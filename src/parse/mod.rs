@@ -2,6 +2,7 @@
 
 pub mod arcstats;
 pub mod cpu_list;
+pub mod cpu_table;
 pub mod cpuinfo;
 pub mod diskstats;
 pub mod host_stat;

@@ -5,6 +5,7 @@
 pub mod arcstats;
 pub mod cpuinfo;
 pub mod diskstats;
+pub mod interrupts;
 pub mod loadavg;
 pub mod meminfo;
 pub mod slabinfo;

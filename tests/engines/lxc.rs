@@ -11,7 +11,7 @@ use crate::common::{
 };
 
 /// Everything the container prints, one file after the other, and which of them the hook bound.
-const PRINT: &str = "for f in meminfo cpuinfo uptime stat swaps diskstats loadavg slabinfo vmstat; do echo \"== $f\"; cat /proc/$f; done; \
+const PRINT: &str = "for f in meminfo cpuinfo uptime stat swaps diskstats loadavg slabinfo vmstat interrupts softirqs; do echo \"== $f\"; cat /proc/$f; done; \
     echo == online; cat /sys/devices/system/cpu/online; \
     echo == free; free -k; echo == top; top -b -n1; echo == uptime-tool; uptime; \
     echo == mounts; grep lxcfs /proc/self/mounts";
@@ -88,6 +88,8 @@ fn the_mount_hook_gives_an_lxc_container_its_own_figures() {
         "loadavg",
         "slabinfo",
         "vmstat",
+        "interrupts",
+        "softirqs",
     ] {
         assert!(
             part(&text, "mounts").contains(&format!("/proc/{file} fuse.lxcfs")),

@@ -11,6 +11,7 @@
     clippy::unwrap_used
 )]
 
+mod by_hook;
 mod coherence;
 #[path = "../common/mod.rs"]
 mod common;
@@ -19,7 +20,6 @@ mod docker_sharing;
 mod hostile;
 mod isolation;
 mod lxc;
-mod memory_files;
 mod memory_pressure;
 mod pid_reuse;
 mod podman;

@@ -15,3 +15,4 @@ mod bad_input;
 mod continuity;
 mod texts;
 mod tree;
+mod zfs;

@@ -93,3 +93,15 @@ fn inode_numbers_survive_a_restart() {
     assert!(before.len() > 12, "{before:?}");
     assert_eq!(before, after);
 }
+
+#[test]
+fn the_cache_of_zfs_is_there_if_the_host_has_one_but_not_listed() {
+    let _turn = beside_others();
+    let daemon = Daemon::start(&[]);
+    let proc = entries(&daemon.path("proc"));
+    assert!(proc.iter().all(|(name, ..)| name != "spl"), "{proc:?}");
+    let file = "proc/spl/kstat/zfs/arcstats";
+    let has_zfs = Path::new("/").join(file).exists();
+    assert_eq!(daemon.path(file).exists(), has_zfs);
+    assert_eq!(daemon.path("proc/spl").exists(), has_zfs);
+}

@@ -1,14 +1,14 @@
-//! `/proc/vmstat` and `/proc/slabinfo`, as real tools show them.
+//! Files that runc lets nobody bind but a hook, and slabinfo, as real tools show them.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use crate::common::docker::{Container, Docker, Image, SIX_FILES, options, proc_volumes};
-use crate::common::figures::{keyed, numbers};
+use crate::common::figures::{Stat, keyed, numbers};
 use crate::common::{Daemon, beside_others, run, skip};
 
-/// A container with vmstat bound too: runc refuses that as an option, so it is done from
-/// outside, as a hook does it.
+/// A container with all files bound: those that runc refuses as an option from outside, as
+/// a hook does it.
 fn debian(daemon: &Daemon, docker: &'static Docker) -> Container {
     let mut line = options("-m 64m --cpus 1");
     line.extend(proc_volumes(daemon, &SIX_FILES));
@@ -19,8 +19,11 @@ fn debian(daemon: &Daemon, docker: &'static Docker) -> Container {
     ]);
     let container = docker.container(Image::Debian, &line);
     let init = container.inside().init.to_string();
-    let bind = ["mount", "--bind", "/lxcfs/proc/vmstat", "/proc/vmstat"];
-    run(Command::new("nsenter").args(["-t", &init, "-m"]).args(bind)).ok();
+    for file in ["vmstat", "interrupts", "softirqs"] {
+        let (from, to) = (format!("/lxcfs/proc/{file}"), format!("/proc/{file}"));
+        let bind = ["-t", &init, "-m", "mount", "--bind", &from, &to];
+        run(Command::new("nsenter").args(bind)).ok();
+    }
     container
 }
 
@@ -140,5 +143,62 @@ fn slabinfo_is_for_root_and_one_snapshot_whatever_the_size_of_reads() {
     assert_eq!(lines.len(), 4, "{text}");
     for line in &lines[2..] {
         assert_eq!(line.split_whitespace().count(), 16, "{text}");
+    }
+}
+
+#[test]
+fn interrupts_have_the_columns_of_the_cpus_shown_and_the_sums_of_stat() {
+    let docker = match Docker::get() {
+        Ok(docker) => docker,
+        Err(why) => skip!("{why}"),
+    };
+    let _turn = beside_others();
+    let daemon = Daemon::start(&[]);
+    let container = debian(&daemon, docker);
+    let cat = |file: &str| container.exec(&["cat", &format!("/proc/{file}")]).ok();
+    let sum = |text: &str, row: &str| -> u64 {
+        let line = text.lines().find(|line| line.trim_start().starts_with(row));
+        let words = line.unwrap_or_else(|| panic!("no {row} in {text}"));
+        words
+            .split_whitespace()
+            .filter_map(|word| word.parse::<u64>().ok())
+            .sum()
+    };
+    for file in ["interrupts", "softirqs"] {
+        let text = cat(file);
+        let heading: Vec<&str> = text
+            .lines()
+            .next()
+            .expect("a heading")
+            .split_whitespace()
+            .collect();
+        let ids: Vec<String> = Stat::parse(&cat("stat"))
+            .ids()
+            .iter()
+            .map(|id| format!("CPU{id}"))
+            .collect();
+        assert_eq!(heading, ids, "{text}");
+    }
+    let (softirqs, stat) = (cat("softirqs"), Stat::parse(&cat("stat")));
+    let shown: u64 = softirqs.lines().skip(1).map(|line| sum(line, "")).sum();
+    assert!(
+        shown > 0 && shown <= stat.lines["softirq"][0],
+        "{softirqs} {stat:?}"
+    );
+    if cat("interrupts").contains("LOC:") {
+        let (timer, stat) = (sum(&cat("interrupts"), "LOC:"), Stat::parse(&cat("stat")));
+        assert!(
+            timer > 0 && timer <= stat.lines["intr"][0],
+            "{timer} {stat:?}"
+        );
+    }
+    // What all interrupts and what those of each CPU were, a second.
+    for kind in ["SUM", "CPU", "SCPU"] {
+        let table = container
+            .exec_sh(&format!("mpstat -I {kind} -P ALL 1 1"))
+            .ok();
+        let rates = numbers(&table);
+        assert!(rates.iter().all(|rate| *rate < 1e6), "{kind}: {table}");
+        assert!(table.contains("Average"), "{kind}: {table}");
     }
 }
