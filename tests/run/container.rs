@@ -31,10 +31,26 @@ fn views_lie_over_proc_and_sys() {
     let text = run(&["-m", "50m"], &["cat", "/proc/meminfo"]).ok();
     assert!(text.starts_with("MemTotal:          51200 kB\n"), "{text}");
     let mounts = run(&[], &["cat", "/proc/self/mounts"]).ok();
-    for path in ["/proc/meminfo", "/proc/stat", "/sys/devices/system/cpu"] {
+    for path in [
+        "/proc/interrupts",
+        "/proc/meminfo",
+        "/proc/slabinfo",
+        "/proc/softirqs",
+        "/proc/stat",
+        "/proc/vmstat",
+        "/sys/devices/system/cpu",
+    ] {
         let line = format!("lxcfs {path} fuse.lxcfs ");
         assert!(mounts.contains(&line), "{path}: {mounts}");
     }
+}
+
+#[test]
+fn out_of_memory_kills_are_counted_in_vmstat() {
+    needs_root!();
+    let script = "head -c 200000000 /dev/zero | tail > /dev/null; grep oom_kill /proc/vmstat";
+    let text = sh(&["-m", "20m"], script).ok();
+    assert_eq!(text.trim(), "oom_kill 1");
 }
 
 #[test]
