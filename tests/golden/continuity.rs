@@ -325,6 +325,11 @@ fn counters_of_memory_management_go_on_when_their_source_starts_anew() {
     assert_eq!(faults(), 9_294);
     write(&tree, &format!("{V2}/memory.stat"), "unreadable\n");
     assert_eq!(faults(), 9_294);
+    // Reading a directory is an error of the source.
+    let events = tree.root.join(V2).join("memory.events");
+    fs::remove_file(&events).unwrap();
+    fs::create_dir(&events).unwrap();
+    assert_eq!(faults(), 9_294);
 }
 
 #[test]
