@@ -44,16 +44,16 @@ impl VmCounters {
     }
 }
 
-/// Adds what the container read from disks and wrote to them. The kernel counts KiB.
+/// Adds what the container read from disks and wrote to them, if it is known of any. The
+/// kernel counts KiB.
 pub(super) fn add_io<'a>(events: &mut VmEvents, disks: impl Iterator<Item = &'a DeviceIo>) {
-    let (read_bytes, written_bytes) = disks.fold((0_u64, 0_u64), |(read, written), io| {
-        (
-            read.saturating_add(io.read_bytes),
-            written.saturating_add(io.written_bytes),
-        )
-    });
-    events.set("pgpgin", read_bytes / 1024);
-    events.set("pgpgout", written_bytes / 1024);
+    let bytes = disks.map(|io| (io.read_bytes, io.written_bytes));
+    let sum =
+        bytes.reduce(|sum, disk| (sum.0.saturating_add(disk.0), sum.1.saturating_add(disk.1)));
+    if let Some((read_bytes, written_bytes)) = sum {
+        events.set("pgpgin", read_bytes / 1024);
+        events.set("pgpgout", written_bytes / 1024);
+    }
 }
 
 /// Adds the pages swapped in and out, which older kernels do not count by cgroup.
@@ -139,6 +139,21 @@ mod tests {
             (events.get("pgpgin"), events.get("pgpgout")),
             (Some(3), Some(8))
         );
+    }
+
+    #[test]
+    fn io_that_is_not_told_for_a_while_is_not_counted_twice() {
+        let disk = DeviceIo {
+            read_bytes: 4096,
+            ..DeviceIo::default()
+        };
+        let mut counters = VmCounters::default();
+        for disks in [&[disk][..], &[], &[disk]] {
+            let mut events = VmEvents::default();
+            add_io(&mut events, disks.iter());
+            counters.advance(&events);
+        }
+        assert_eq!(counters.get("pgpgin"), 4);
     }
 
     fn memory(swap_pages: u64, cached_pages: u64) -> Memory {
