@@ -5,6 +5,10 @@
 pub const ROOT: u64 = 1;
 /// Inode number of `/sys/devices/system/cpu`, below which the host's tree is narrowed.
 pub const CPU: u64 = 6;
+/// Inode number of `/sys/devices/system/node`, likewise.
+pub const NODE: u64 = 10;
+/// Inode number of `/sys/block`, where the disks have the container's figures.
+pub const BLOCK: u64 = 11;
 
 /// A virtual file below `/proc`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,13 +84,15 @@ pub enum Entry {
 }
 
 /// Directories: inode, inode of the parent, name.
-const DIRECTORIES: [(u64, u64, &str); 6] = [
+const DIRECTORIES: [(u64, u64, &str); 8] = [
     (ROOT, ROOT, ""),
     (2, ROOT, "proc"),
     (3, ROOT, "sys"),
     (4, 3, "devices"),
     (5, 4, "system"),
     (CPU, 5, "cpu"),
+    (NODE, 5, "node"),
+    (BLOCK, 3, "block"),
 ];
 const PROC: u64 = 2;
 

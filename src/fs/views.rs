@@ -1,6 +1,8 @@
 //! The content of every virtual file for every reader: collects what the views are made
 //! of and has them rendered.
 
+mod sys;
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,10 +15,12 @@ use nix::unistd::getpid;
 use super::tree::ProcFile;
 use crate::cgroup::account::Swap;
 use crate::cgroup::{Controller, FdBudget, Layout};
+use crate::container::apportion::Disk;
 use crate::container::policy::{Policy, Uptime};
 use crate::container::{Containers, Gone, Journal, Lull, Resolved, TICK_NSEC, Tasks};
 use crate::host::{Host, boottime_nsec};
 use crate::parse::cpu_list::CpuSet;
+use crate::parse::diskstats::Device;
 use crate::sys::write_watch::WriteWatch;
 use crate::view;
 use crate::view::swaps::SwapView;
@@ -235,14 +239,18 @@ impl Views {
 
     fn diskstats(&self, resolved: &Resolved, reader: i32, out: &mut Vec<u8>) -> Result<(), Gone> {
         let host = self.host.diskstats();
-        let age_nsec = boottime_nsec().saturating_sub(started_nsec(resolved));
         let input = view::diskstats::Input {
             host: &host,
-            disks: &resolved.container.disks(&host, age_nsec)?,
+            disks: &self.disks(resolved, &host)?,
             backing: &resolved.container.backing_disks(&self.host, reader),
         };
         view::diskstats::render(&input, out);
         Ok(())
+    }
+
+    fn disks(&self, resolved: &Resolved, host: &[Device]) -> Result<Vec<Disk>, Gone> {
+        let age_nsec = boottime_nsec().saturating_sub(started_nsec(resolved));
+        resolved.container.disks(host, age_nsec)
     }
 
     /// The newest pid in the reader's pid namespace. A thread that is about to enter the

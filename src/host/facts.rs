@@ -9,6 +9,7 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 
 use super::kept::{KeptFile, Snapshot};
+use super::nodes::{self, NumaNode};
 use super::process::Proc;
 use crate::parse::cpu_list::CpuSet;
 use crate::parse::cpuinfo::CpuInfo;
@@ -33,6 +34,7 @@ pub struct Host {
     diskstats: (KeptFile, Snapshot<Vec<Device>>),
     online: (KeptFile, Snapshot<CpuSet>),
     cpuinfo: (KeptFile, Snapshot<CpuInfo>),
+    nodes: Snapshot<Vec<NumaNode>>,
 }
 
 impl Host {
@@ -61,6 +63,7 @@ impl Host {
                 Snapshot::new(LONGER),
             ),
             cpuinfo: (open("proc/cpuinfo")?, Snapshot::new(LONGER)),
+            nodes: Snapshot::new(LONGER),
         })
     }
 
@@ -112,6 +115,19 @@ impl Host {
     pub fn cpuinfo(&self) -> Arc<CpuInfo> {
         let (file, snapshot) = &self.cpuinfo;
         snapshot.get(|| Ok(CpuInfo::parse(file.read()?.into_bytes())))
+    }
+
+    /// The nodes that are online, by id; none where the kernel knows no nodes.
+    pub fn nodes(&self) -> Arc<Vec<NumaNode>> {
+        self.nodes
+            .get(|| nodes::read(&self.root.join("sys/devices/system/node")))
+    }
+
+    /// Size of a transparent huge page, in which some files count; 0 without them.
+    pub fn huge_page_kb(&self) -> u64 {
+        let file = "sys/kernel/mm/transparent_hugepage/hpage_pmd_size";
+        let text = std::fs::read_to_string(self.root.join(file)).unwrap_or_default();
+        text.trim().parse::<u64>().unwrap_or(0) / 1024
     }
 
     /// The present content of `/proc/FILE`.

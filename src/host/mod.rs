@@ -2,6 +2,8 @@
 
 mod facts;
 mod kept;
+mod nodes;
 pub mod process;
 
 pub use self::facts::{Host, boottime_nsec};
+pub use self::nodes::NumaNode;

@@ -6,9 +6,13 @@ pub mod cpuinfo;
 pub mod diskstats;
 pub mod loadavg;
 pub mod meminfo;
+pub mod node_memory;
 pub mod stat;
 pub mod swaps;
+pub mod sys_block;
 pub mod sys_cpu;
+pub mod sys_node;
+mod sysfs;
 pub mod uptime;
 
 /// Where the value of a line comes from; see `docs/SEMANTICS.md`.
