@@ -198,11 +198,17 @@ impl Shared {
 
     fn sys_attributes(&self, inode: u64, attributes: &sys_views::Attributes) -> Attributes {
         let (stat, depends_on_reader) = attributes;
-        let perm = u16::try_from(stat.st_mode & 0o555).unwrap_or(0);
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         let kind = file_type(SFlag::from_bits_truncate(
             stat.st_mode & SFlag::S_IFMT.bits(),
         ));
+        // Nobody checks the mode of a link.
+        let shown = if kind == FileType::Symlink {
+            0o777
+        } else {
+            0o555
+        };
+        let perm = u16::try_from(stat.st_mode & shown).unwrap_or(0);
         let nlink = u32::try_from(stat.st_nlink).unwrap_or(1);
         let keep = if *depends_on_reader { NEVER } else { A_WHILE };
         (self.attr(inode, size, kind, perm, nlink), keep)
