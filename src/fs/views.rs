@@ -100,6 +100,9 @@ impl Views {
     /// # Errors
     /// `ESRCH` or `EIO` when its container cannot be told.
     pub fn render(&self, file: ProcFile, reader: i32) -> Result<Arc<[u8]>, Errno> {
+        if file == ProcFile::Cpuinfo && self.host.has_cpuinfo_of_linux32(reader) {
+            return self.cpuinfo_of_linux32(reader).map(Arc::from);
+        }
         if self.off.load(Ordering::Relaxed) {
             return self.host_file(file);
         }
@@ -112,6 +115,14 @@ impl Views {
             let make = || self.render_for(file, resolved, reader);
             resolved.recent.get(file as usize, lull, make).map(Ok)
         })?
+    }
+
+    fn cpuinfo_of_linux32(&self, reader: i32) -> Result<Vec<u8>, Errno> {
+        let shown = self.cpus_shown(reader)?;
+        let shown = shown.unwrap_or_else(|| CpuSet::clone(&self.host.online()));
+        let mut text = Vec::with_capacity(4096);
+        view::cpuinfo::render(&self.host.cpuinfo_of_linux32(), &shown, &mut text);
+        Ok(text)
     }
 
     /// The container of thread `reader`.

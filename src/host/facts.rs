@@ -10,6 +10,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::kept::{KeptFile, Snapshot};
 use super::nodes::{self, NumaNode};
+use super::personality;
 use super::process::Proc;
 use crate::parse::cpu_list::CpuSet;
 use crate::parse::cpuinfo::CpuInfo;
@@ -34,6 +35,7 @@ pub struct Host {
     diskstats: (KeptFile, Snapshot<Vec<Device>>),
     online: (KeptFile, Snapshot<CpuSet>),
     cpuinfo: (KeptFile, Snapshot<CpuInfo>),
+    cpuinfo_of_linux32: Snapshot<CpuInfo>,
     nodes: Snapshot<Vec<NumaNode>>,
 }
 
@@ -63,6 +65,7 @@ impl Host {
                 Snapshot::new(LONGER),
             ),
             cpuinfo: (open("proc/cpuinfo")?, Snapshot::new(LONGER)),
+            cpuinfo_of_linux32: Snapshot::new(LONGER),
             nodes: Snapshot::new(LONGER),
         })
     }
@@ -115,6 +118,23 @@ impl Host {
     pub fn cpuinfo(&self) -> Arc<CpuInfo> {
         let (file, snapshot) = &self.cpuinfo;
         snapshot.get(|| Ok(CpuInfo::parse(file.read()?.into_bytes())))
+    }
+
+    /// Whether the kernel has another `/proc/cpuinfo` for this thread, as it is one of a
+    /// 32-bit program.
+    pub fn has_cpuinfo_of_linux32(&self, tid: i32) -> bool {
+        personality::CPUINFO_DIFFERS
+            && self
+                .proc
+                .read(tid, "personality")
+                .is_ok_and(|text| personality::is_linux32(&text))
+    }
+
+    /// That other `/proc/cpuinfo`.
+    pub fn cpuinfo_of_linux32(&self) -> Arc<CpuInfo> {
+        self.cpuinfo_of_linux32.get(|| {
+            personality::read_as_linux32(&self.root.join("proc/cpuinfo")).map(CpuInfo::parse)
+        })
     }
 
     /// The nodes that are online, by id; none where the kernel knows no nodes.

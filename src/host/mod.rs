@@ -3,6 +3,7 @@
 mod facts;
 mod kept;
 mod nodes;
+mod personality;
 pub mod process;
 
 pub use self::facts::{Host, boottime_nsec};
