@@ -13,5 +13,6 @@
 mod accounts;
 mod bad_input;
 mod continuity;
+mod nodes;
 mod texts;
 mod tree;
