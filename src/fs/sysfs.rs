@@ -6,7 +6,7 @@
 //! caller (`default_permissions`); write permission is taken off them.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -136,14 +136,15 @@ impl SysTree {
         if inode & INODE_MARK == 0 {
             return Err(Errno::ENOENT);
         }
-        let mut open = Part::ALL.map(|part| part.top().to_owned()).to_vec();
-        while let Some(directory) = open.pop() {
+        // What engines mount lies near the top.
+        let mut open = VecDeque::from(Part::ALL.map(|part| part.top().to_owned()));
+        while let Some(directory) = open.pop_front() {
             for child in self.list(&directory).unwrap_or_default() {
                 if child.inode == inode {
                     return Ok(self.remember(&child.path, inode));
                 }
                 if child.kind == SFlag::S_IFDIR {
-                    open.push(child.path);
+                    open.push_back(child.path);
                 }
             }
         }
