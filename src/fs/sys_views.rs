@@ -13,7 +13,7 @@ use crate::parse::cpu_list::CpuSet;
 use crate::parse::keyed;
 use crate::view::{sys_block, sys_cpu, sys_node};
 
-/// All that the owner may read, others may in this file too.
+/// What a file that can be read at all has of this in its mode.
 const READABLE: libc::mode_t = 0o444;
 
 /// The directories of `/sys`, without what a reader is not shown.

@@ -316,6 +316,14 @@ mod tests {
             shown("cpu0/thermal_throttle/core_throttle_count", "7\n"),
             "0\n"
         );
+        assert_eq!(shown("cpu0/purr", "1f3a9\n"), "0\n");
+        assert_eq!(shown("cpu0/idle_time_us", "5012\n"), "0\n");
+        assert_eq!(
+            shown("cpu0/acpi_cppc/feedback_ctrs", "ref:17 del:204\n"),
+            "ref:0 del:0\n"
+        );
+        assert_eq!(shown("cpu0/power/runtime_active_time", "77\n"), "0\n");
+        assert_eq!(shown("cpu0/power/control", "auto\n"), "auto\n");
         assert_eq!(
             shown(
                 "cpufreq/policy0/stats/time_in_state",
