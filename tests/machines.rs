@@ -1,5 +1,6 @@
-//! What real machines' `/proc/cpuinfo` and `/sys/devices/system/cpu` become when
-//! they are narrowed to some of their CPUs: both must tell the same story.
+//! What real machines' `/proc/cpuinfo`, `/sys/devices/system/cpu` and
+//! `/sys/devices/system/node` become when they are narrowed to some of their CPUs: all
+//! must tell the same story.
 //!
 //! The captures are not a part of this project. They are looked for in the
 //! folder `cpu` of `$LXCFS_FIXTURES`, or else of `../shared/fixtures`.
@@ -13,11 +14,12 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::{env, fs, io};
 
+use lxcfs::host::NumaNode;
 use lxcfs::parse::cpu_list::CpuSet;
 use lxcfs::parse::cpuinfo::CpuInfo;
-use lxcfs::view::{cpuinfo, sys_cpu};
+use lxcfs::view::{cpuinfo, sys_cpu, sys_node};
 
-/// `/proc/cpuinfo` and `/sys/devices/system/cpu` of a host, or of a reader.
+/// `/proc/cpuinfo` and the trees of CPUs and nodes of a host, or of a reader.
 struct Machine {
     name: String,
     cpuinfo: Vec<u8>,
@@ -26,6 +28,8 @@ struct Machine {
     dirs: BTreeSet<String>,
     /// Targets of the symbolic links by path.
     links: BTreeMap<String, PathBuf>,
+    /// Content of the files of the tree of nodes by path.
+    nodes: BTreeMap<String, Vec<u8>>,
 }
 
 impl Machine {
@@ -42,8 +46,10 @@ impl Machine {
             files: BTreeMap::new(),
             dirs: BTreeSet::new(),
             links: BTreeMap::new(),
+            nodes: BTreeMap::new(),
         };
         let folder = format!("{name}/sys/devices/system/cpu/");
+        let node_folder = format!("{name}/sys/devices/system/node/");
         let list = tar(archive, ["--list", "--verbose"]);
         for entry in String::from_utf8(list).unwrap().lines() {
             // Mode, owner, size, date, time and path, of a link with its target.
@@ -53,7 +59,14 @@ impl Machine {
             };
             let size = size.parse().unwrap();
             let content = contents.split_off(..size).unwrap().to_vec();
-            let inside = path.trim_start_matches("./").strip_prefix(&folder);
+            let path = path.trim_start_matches("./");
+            if let Some(path) = path.strip_prefix(&node_folder)
+                && mode.starts_with('-')
+            {
+                machine.nodes.insert(path.to_owned(), content);
+                continue;
+            }
+            let inside = path.strip_prefix(&folder);
             match (mode.chars().next(), inside) {
                 (Some('-'), Some(path)) => {
                     machine.files.insert(path.to_owned(), content);
@@ -83,6 +96,7 @@ impl Machine {
             files: BTreeMap::new(),
             dirs: self.dirs.iter().filter(|dir| seen(dir)).cloned().collect(),
             links: self.links.clone(),
+            nodes: BTreeMap::new(),
         };
         let cpuinfo = CpuInfo::parse(self.cpuinfo.clone());
         cpuinfo::render(&cpuinfo, shown, &mut view.cpuinfo);
@@ -91,7 +105,33 @@ impl Machine {
             let content = sys_cpu::narrow(path, content, shown).into_owned();
             view.files.insert(path.clone(), content);
         }
+        let memory = self.numa_nodes().iter().map(|node| node.id).collect();
+        view.nodes = self.nodes_seen(shown, memory);
         view
+    }
+
+    /// The files of nodes that a reader sees who may use the memory of some nodes.
+    fn nodes_seen(&self, cpus: &CpuSet, memory: CpuSet) -> BTreeMap<String, Vec<u8>> {
+        let shown = sys_node::Shown::new(&self.numa_nodes(), cpus.clone(), memory);
+        let seen = self.nodes.iter();
+        seen.filter(|(path, _)| !sys_node::hides(path, &shown))
+            .map(|(path, content)| {
+                let content = sys_node::narrow(path, content, &shown).into_owned();
+                (path.clone(), content)
+            })
+            .collect()
+    }
+
+    fn numa_nodes(&self) -> Vec<NumaNode> {
+        let mut nodes: Vec<_> = node_cpus(&self.nodes)
+            .map(|(id, cpus)| NumaNode {
+                id,
+                cpus,
+                ..NumaNode::default()
+            })
+            .collect();
+        nodes.sort_by_key(|node| node.id);
+        nodes
     }
 
     fn text(&self, path: &str) -> Option<&str> {
@@ -142,6 +182,18 @@ impl Machine {
             key,
         )
     }
+}
+
+/// The nodes with the CPUs of their masks.
+fn node_cpus(files: &BTreeMap<String, Vec<u8>>) -> impl Iterator<Item = (usize, CpuSet)> {
+    files.iter().filter_map(|(path, content)| {
+        let id = path.strip_suffix("/cpumap")?.strip_prefix("node")?;
+        let mask = std::str::from_utf8(content).unwrap();
+        Some((
+            id.parse().unwrap(),
+            CpuSet::parse_mask("cpumap", mask).unwrap(),
+        ))
+    })
 }
 
 /// What `tar` writes when it does `action`.
@@ -346,4 +398,60 @@ fn policies_are_there_for_the_cpus_that_have_them() {
             }
         },
     );
+}
+
+#[test]
+fn nodes_have_the_cpus_shown_and_no_others() {
+    for_each_view(
+        "nodes_have_the_cpus_shown_and_no_others",
+        |host, seen, shown| {
+            let name = &seen.name;
+            let all = node_cpus(&host.nodes).flat_map(|(_, cpus)| cpus.iter().collect::<Vec<_>>());
+            let all: CpuSet = all.collect();
+            let cpus: Vec<usize> = node_cpus(&seen.nodes)
+                .flat_map(|(_, cpus)| cpus.iter().collect::<Vec<_>>())
+                .collect();
+            let united: CpuSet = cpus.iter().copied().collect();
+            assert_eq!(united, all.intersection(shown), "{name}");
+            assert_eq!(united.len(), cpus.len(), "{name}: a CPU in two nodes");
+            for (path, content) in &seen.nodes {
+                if path.ends_with("/cpumap") {
+                    assert_eq!(content.len(), host.nodes[path].len(), "{name}: {path}");
+                }
+            }
+        },
+    );
+}
+
+#[test]
+fn a_node_is_there_for_its_cpus_or_its_memory_only() {
+    for_each_machine("a_node_is_there_for_its_cpus_or_its_memory_only", |host| {
+        for node in host.numa_nodes() {
+            let own = node.cpus.intersection(&host.cpus("online"));
+            for cpu in own.iter() {
+                let shown = CpuSet::from_iter([cpu]);
+                let name = format!("{} cpu{cpu}", host.name);
+                let seen = host.nodes_seen(&shown, CpuSet::new());
+                let nodes: Vec<usize> = node_cpus(&seen).map(|(id, _)| id).collect();
+                assert_eq!(nodes, [node.id], "{name}");
+                // The link from the CPU to its node leads to one that is there.
+                let links = host.links.keys();
+                let link = links.filter(|path| path.starts_with(&format!("cpu{cpu}/node")));
+                for path in link {
+                    assert_eq!(*path, format!("cpu{cpu}/node{}", node.id), "{name}");
+                }
+            }
+            let elsewhere = host
+                .cpus("online")
+                .iter()
+                .find(|cpu| !node.cpus.contains(*cpu));
+            if let Some(cpu) = elsewhere {
+                let memory = CpuSet::from_iter([node.id]);
+                let seen = host.nodes_seen(&CpuSet::from_iter([cpu]), memory);
+                let own = node_cpus(&seen).find(|(id, _)| *id == node.id).unwrap();
+                assert!(own.1.is_empty(), "{}", host.name);
+                assert_eq!(node_cpus(&seen).count(), 2, "{}", host.name);
+            }
+        }
+    });
 }

@@ -19,6 +19,7 @@ pub use crate::parse::limit::Limit;
 use self::account::{CpuUsage, DeviceIo, Memory};
 use self::vm_events::VmEvents;
 use crate::parse::cpu_list::CpuSet;
+use crate::parse::numa_stat::NumaStat;
 
 /// Cgroups below a container in which threads are looked for.
 const MOST_CGROUPS: usize = 4096;
@@ -197,22 +198,52 @@ impl Cgroup {
     /// # Errors
     /// As [`Cgroup::memory`].
     pub fn cpuset(&self) -> Result<Option<CpuSet>, Error> {
+        self.effective("cpuset.effective_cpus", "cpuset.cpus.effective")
+    }
+
+    /// The nodes from which the cgroup may have memory; `None` if no cpuset says.
+    ///
+    /// # Errors
+    /// As [`Cgroup::memory`].
+    pub fn memory_nodes(&self) -> Result<Option<CpuSet>, Error> {
+        self.effective("cpuset.effective_mems", "cpuset.mems.effective")
+    }
+
+    /// The list in a file of the cpuset controller, named for v1 and v2, in the nearest
+    /// cgroup where it is not empty.
+    fn effective(&self, v1: &'static str, v2: &'static str) -> Result<Option<CpuSet>, Error> {
         let Some((version, node)) = self.node(Controller::Cpuset) else {
             return Ok(None);
         };
         let file = match version {
-            Version::V1 => "cpuset.effective_cpus",
-            Version::V2 => "cpuset.cpus.effective",
+            Version::V1 => v1,
+            Version::V2 => v2,
         };
         for node in node.self_and_ancestors() {
             if let Some(text) = node.read(file)? {
-                let cpus = CpuSet::parse(file, &text)?;
-                if !cpus.is_empty() {
-                    return Ok(Some(cpus));
+                let list = CpuSet::parse(file, &text)?;
+                if !list.is_empty() {
+                    return Ok(Some(list));
                 }
             }
         }
         Ok(None)
+    }
+
+    /// On which nodes the memory lies; nothing if no cgroup of its own accounts that.
+    ///
+    /// # Errors
+    /// As [`Cgroup::memory`].
+    pub fn numa_stat(&self) -> Result<NumaStat, Error> {
+        let Some((version, node)) = self.accounted(Controller::Memory) else {
+            return Ok(NumaStat::default());
+        };
+        let prefix = match version {
+            Version::V1 => "hierarchical_",
+            Version::V2 => "",
+        };
+        let text = nearest_text(node, "memory.numa_stat")?.unwrap_or_default();
+        Ok(NumaStat::parse(&text, prefix))
     }
 
     /// I/O by device; empty if no cgroup of its own accounts it.

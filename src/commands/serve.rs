@@ -65,8 +65,7 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
         )
         .context("cannot read the host's figures")?,
     );
-    let sys = SysTree::open(Path::new("/sys/devices/system/cpu"))
-        .context("cannot open /sys/devices/system/cpu")?;
+    let sys = SysTree::open(Path::new("/sys")).context("cannot open /sys")?;
     // Readers that are not interrupted put several requests before a thread wakes up.
     if let Err(errno) = process::interrupt_nobody() {
         log::debug!("cannot change the scheduling policy: {errno}");

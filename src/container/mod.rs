@@ -38,10 +38,11 @@ use self::vm_counters::VmCounters;
 use crate::cgroup::account::{CpuUsage, Memory};
 use crate::cgroup::vm_events::VmEvents;
 use crate::cgroup::{Cgroup, Controller, Error, Limit};
-use crate::host::{Host, boottime_nsec};
+use crate::host::{Host, NumaNode, boottime_nsec};
 use crate::parse::cpu_list::CpuSet;
 use crate::parse::diskstats::Device;
 use crate::parse::keyed::DeviceNumber;
+use crate::parse::numa_stat::NumaStat;
 
 /// How long the disks behind the mounts are taken for the same.
 const BACKING_LIFETIME: Duration = Duration::from_secs(30);
@@ -147,7 +148,8 @@ impl Container {
         self.on_host && self.cgroup.is_root_of(controller)
     }
 
-    /// Memory and swap. All zero where no cgroup accounts them.
+    /// Memory and swap. All zero where no cgroup accounts them. The limit is no more than
+    /// the nodes have from which the container may have memory.
     ///
     /// # Errors
     /// [`Gone`] when the cgroup has been removed.
@@ -157,7 +159,44 @@ impl Container {
             .cgroup
             .memory(huge_pages)
             .map(Option::unwrap_or_default);
-        self.or_last(read, "memory", |state| &mut state.memory)
+        let mut memory = self.or_last(read, "memory", |state| &mut state.memory)?;
+        let nodes = host.nodes();
+        if nodes.len() > 1 {
+            let allowed = self.memory_nodes(host)?;
+            let is_allowed = |node: &&NumaNode| allowed.contains(node.id);
+            if !nodes
+                .iter()
+                .all(|node| node.total_kb() == 0 || is_allowed(&node))
+            {
+                let sizes = nodes.iter().filter(is_allowed).map(NumaNode::total_kb);
+                let size_bytes = sizes.fold(0, u64::saturating_add).saturating_mul(1024);
+                memory.limit_bytes = memory.limit_bytes.min(Limit::Value(size_bytes));
+            }
+        }
+        Ok(memory)
+    }
+
+    /// The nodes with memory that the container may use, never none of the host's.
+    ///
+    /// # Errors
+    /// [`Gone`] when the cgroup has been removed.
+    pub fn memory_nodes(&self, host: &Host) -> Result<CpuSet, Gone> {
+        let read = self.cgroup.memory_nodes().map(Option::unwrap_or_default);
+        let allowed = self.or_last(read, "memory nodes", |state| &mut state.memory_nodes)?;
+        let nodes = host.nodes();
+        let with_memory = nodes.iter().filter(|node| node.total_kb() > 0);
+        let with_memory: CpuSet = with_memory.map(|node| node.id).collect();
+        let shown = with_memory.intersection(&allowed);
+        Ok(if shown.is_empty() { with_memory } else { shown })
+    }
+
+    /// On which nodes its memory lies; nothing where that cannot be told.
+    ///
+    /// # Errors
+    /// [`Gone`] when the cgroup has been removed.
+    pub fn numa_stat(&self) -> Result<NumaStat, Gone> {
+        let read = self.cgroup.numa_stat();
+        self.or_last(read, "memory by node", |state| &mut state.numa_stat)
     }
 
     /// The CPUs that the container is shown, never none of those online.

@@ -13,6 +13,7 @@ use super::vm_counters::VmCounters;
 use crate::cgroup::account::{DeviceIo, Memory};
 use crate::parse::cpu_list::CpuSet;
 use crate::parse::keyed::DeviceNumber;
+use crate::parse::numa_stat::NumaStat;
 
 /// The load average is kept up for containers whose file was read in this time.
 const LOAD_KEPT_NSEC: u64 = 15 * 60 * 1_000_000_000;
@@ -30,6 +31,8 @@ pub(super) struct State {
     pub(super) cpus_shown: CpuSet,
     pub(super) io: Vec<DeviceIo>,
     pub(super) tasks: Tasks,
+    pub(super) memory_nodes: CpuSet,
+    pub(super) numa_stat: NumaStat,
     /// Disks behind the mounts, and when they were found.
     pub(super) backing: Option<(Instant, Arc<[DeviceNumber]>)>,
     /// Whether something has changed that is to outlive the process.
@@ -48,6 +51,8 @@ stored!(State {
     vm_counters,
 } except {
     tasks,
+    memory_nodes,
+    numa_stat,
     backing,
     is_unsaved,
 });

@@ -11,7 +11,7 @@ use fuser::{
     ReplyIoctl, ReplyOpen, Request,
 };
 use nix::errno::Errno;
-use nix::sys::stat::{FileStat, SFlag};
+use nix::sys::stat::SFlag;
 
 use super::drain::Drain;
 #[cfg(debug_assertions)]
@@ -21,11 +21,11 @@ use super::handles::{Handles, Part};
 use super::ledger::Ledger;
 use super::linger::Linger;
 use super::sendfile::NotedSizes;
+use super::sys_views::{self, SysViews};
 use super::sysfs::SysTree;
-use super::tree::{self, CPU, Entry, SPL};
+use super::tree::{self, BLOCK, CPU, Entry, NODE, SPL};
 use super::views::Views;
 use crate::host::boottime_nsec;
-use crate::view::sys_cpu;
 
 /// What never changes may stay in the kernel's caches for this long.
 const FOREVER: Duration = Duration::from_secs(86_400);
@@ -46,7 +46,7 @@ pub struct LxcFs {
 #[derive(Debug)]
 struct Shared {
     views: Arc<Views>,
-    sys: SysTree,
+    sys: SysViews,
     handles: Handles,
     sizes: Arc<NotedSizes>,
     /// Shown as all times of all files: the same for every server.
@@ -56,7 +56,7 @@ struct Shared {
 }
 
 impl LxcFs {
-    /// A file system of `views` and the host's CPU tree `sys`, which goes on with what an
+    /// A file system of `views` and the host's `sys`, which goes on with what an
     /// earlier server left in `ledger`.
     #[must_use]
     pub fn new(views: Arc<Views>, sys: SysTree, ledger: Ledger) -> Self {
@@ -64,8 +64,8 @@ impl LxcFs {
         let sizes = Arc::new(NotedSizes::new(now_nsec / 1000));
         let times = views.host_start();
         let shared = Shared {
+            sys: SysViews::new(Arc::clone(&views), sys),
             views,
-            sys,
             // Handles that an earlier server gave out are smaller: there have been fewer
             // of them than nanoseconds.
             handles: Handles::new(now_nsec, ledger.snapshots),
@@ -104,30 +104,29 @@ impl LxcFs {
 type Attributes = (FileAttr, Duration);
 
 impl Shared {
+    /// Whether the host has nothing that a fixed directory is about.
+    fn is_missing(&self, inode: u64) -> bool {
+        match inode {
+            SPL => !self.views.has_arcstats(),
+            _ => self.sys.lacks(inode),
+        }
+    }
+
     fn look_up(&self, parent: u64, name: &OsStr) -> Result<Attributes, Errno> {
         let name = name.to_str().ok_or(Errno::ENOENT)?;
         if let Some((_, inode, entry)) = tree::children(parent).find(|(known, _, _)| *known == name)
         {
-            if inode == SPL && !self.views.has_arcstats() {
+            if self.is_missing(inode) {
                 return Err(Errno::ENOENT);
             }
             self.sizes.on_noted(inode);
             return Ok((self.fixed_attributes(inode, entry), FOREVER));
         }
-        if parent != CPU && tree::entry(parent).is_some() {
+        if !is_of_host(parent) {
             return Err(Errno::ENOENT);
         }
-        // The answer is the same for every reader, whatever is hidden from him: the kernel
-        // has one cache of names for all, and an ENOENT here would take away what others
-        // have mounted there.
-        let (inode, stat) = self.sys.look_up(&self.sys.path(parent)?, name)?;
-        let path = self.sys.path(inode)?;
-        let keep = if sys_cpu::depends_on_reader(&path) {
-            NEVER
-        } else {
-            A_WHILE
-        };
-        Ok((self.sys_attributes(inode, &stat), keep))
+        let (inode, attributes) = self.sys.look_up(parent, name)?;
+        Ok(self.sys_attributes(inode, &attributes))
     }
 
     fn attributes(&self, inode: u64, has_handle: bool, reader: i32) -> Result<Attributes, Errno> {
@@ -137,36 +136,8 @@ impl Shared {
             }
             return Ok((self.fixed_attributes(inode, entry), FOREVER));
         }
-        let path = self.sys.path(inode)?;
-        let keep = if sys_cpu::depends_on_reader(&path) {
-            self.check_shown(&path, reader)?;
-            NEVER
-        } else {
-            A_WHILE
-        };
-        Ok((self.sys_attributes(inode, &self.sys.stat(&path)?), keep))
-    }
-
-    /// `ENOENT` if `path` belongs to what the reader is not shown.
-    fn check_shown(&self, path: &str, reader: i32) -> Result<(), Errno> {
-        if path.is_empty() {
-            return Ok(());
-        }
-        match self.views.cpus_shown(reader)? {
-            Some(shown) if sys_cpu::hides(path, &shown, |policy| self.related_cpus(policy)) => {
-                Err(Errno::ENOENT)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn related_cpus(&self, policy: usize) -> Option<crate::parse::cpu_list::CpuSet> {
-        let content = self
-            .sys
-            .read(&format!("cpufreq/policy{policy}/related_cpus"))
-            .ok()?;
-        crate::parse::cpu_list::CpuSet::parse("related_cpus", &String::from_utf8(content).ok()?)
-            .ok()
+        let attributes = self.sys.attributes(inode, reader)?;
+        Ok(self.sys_attributes(inode, &attributes))
     }
 
     fn open(&self, inode: u64, reader: i32, flags: OpenFlags) -> Result<u64, Errno> {
@@ -176,7 +147,7 @@ impl Shared {
         if tree::entry(inode).is_some() {
             self.sizes.on_open(inode);
         } else {
-            self.check_shown(&self.sys.path(inode)?, reader)?;
+            self.sys.check_open(inode, reader)?;
         }
         Ok(self.handles.open())
     }
@@ -198,42 +169,29 @@ impl Shared {
             .read(handle, offset, size, || match tree::entry(inode) {
                 Some(Entry::Proc(file)) => self.views.render(file, reader),
                 Some(Entry::Directory) => Err(Errno::EISDIR),
-                None => {
-                    let path = self.sys.path(inode)?;
-                    let content = self.sys.read(&path)?;
-                    Ok(match self.views.cpus_shown(reader)? {
-                        Some(shown) => Arc::from(sys_cpu::narrow(&path, &content, &shown)),
-                        None => Arc::from(content),
-                    })
-                }
+                None => self.sys.read(inode, reader),
             })
     }
 
     /// Everything in a directory, `.` and `..` first.
     fn list(&self, inode: u64, reader: i32) -> Result<Vec<(u64, FileType, String)>, Errno> {
-        let fixed = tree::entry(inode).is_some();
         let mut entries = vec![
             (inode, FileType::Directory, ".".to_owned()),
             (tree::parent(inode), FileType::Directory, "..".to_owned()),
         ];
-        if fixed && inode != CPU {
+        if is_of_host(inode) {
+            let children = self.sys.list(inode, reader)?;
+            entries.extend(
+                children
+                    .iter()
+                    .map(|child| (child.inode, file_type(child.kind), child.name().to_owned())),
+            );
+        } else {
             entries.extend(
                 tree::children(inode)
-                    .filter(|(_, child, _)| tree::is_listed(*child))
+                    .filter(|(_, child, _)| tree::is_listed(*child) && !self.is_missing(*child))
                     .map(|(name, child, entry)| (child, kind_of(entry), name.to_owned())),
             );
-            return Ok(entries);
-        }
-        let path = self.sys.path(inode)?;
-        self.check_shown(&path, reader)?;
-        let shown = self.views.cpus_shown(reader)?;
-        for child in self.sys.list(&path)? {
-            let hidden = shown.as_ref().is_some_and(|shown| {
-                sys_cpu::hides(&child.path, shown, |policy| self.related_cpus(policy))
-            });
-            if !hidden {
-                entries.push((child.inode, file_type(child.kind), child.name().to_owned()));
-            }
         }
         Ok(entries)
     }
@@ -246,14 +204,22 @@ impl Shared {
         self.attr(inode, 0, kind_of(entry), perm, nlink)
     }
 
-    fn sys_attributes(&self, inode: u64, stat: &FileStat) -> FileAttr {
-        let perm = u16::try_from(stat.st_mode & 0o555).unwrap_or(0);
+    fn sys_attributes(&self, inode: u64, attributes: &sys_views::Attributes) -> Attributes {
+        let (stat, depends_on_reader) = attributes;
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         let kind = file_type(SFlag::from_bits_truncate(
             stat.st_mode & SFlag::S_IFMT.bits(),
         ));
+        // Nobody checks the mode of a link.
+        let shown = if kind == FileType::Symlink {
+            0o777
+        } else {
+            0o555
+        };
+        let perm = u16::try_from(stat.st_mode & shown).unwrap_or(0);
         let nlink = u32::try_from(stat.st_nlink).unwrap_or(1);
-        self.attr(inode, size, kind, perm, nlink)
+        let keep = if *depends_on_reader { NEVER } else { A_WHILE };
+        (self.attr(inode, size, kind, perm, nlink), keep)
     }
 
     fn attr(&self, inode: u64, size: u64, kind: FileType, perm: u16, nlink: u32) -> FileAttr {
@@ -275,6 +241,11 @@ impl Shared {
             flags: 0,
         }
     }
+}
+
+/// Whether a directory is one of the host's `/sys`.
+fn is_of_host(inode: u64) -> bool {
+    matches!(inode, CPU | NODE | BLOCK) || tree::entry(inode).is_none()
 }
 
 fn kind_of(entry: Entry) -> FileType {
@@ -331,7 +302,7 @@ impl Filesystem for LxcFs {
     fn readlink(&self, request: &Request, inode: INodeNo, reply: ReplyData) {
         let _turn = self.drain.turn();
         match self.shared.attempt(request, |shared| {
-            shared.sys.link_target(&shared.sys.path(inode.0)?)
+            shared.sys.link_target(inode.0, reader(request))
         }) {
             Ok(target) => reply.data(target.as_encoded_bytes()),
             Err(errno) => reply.error(errno),

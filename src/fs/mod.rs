@@ -9,6 +9,7 @@ mod handles;
 mod ledger;
 mod linger;
 mod sendfile;
+mod sys_views;
 mod sysfs;
 pub mod tree;
 mod views;

@@ -5,7 +5,10 @@
 pub const ROOT: u64 = 1;
 /// Inode number of `/sys/devices/system/cpu`, below which the host's tree is narrowed.
 pub const CPU: u64 = 6;
-
+/// Inode number of `/sys/devices/system/node`, likewise.
+pub const NODE: u64 = 10;
+/// Inode number of `/sys/block`, where the disks have the container's figures.
+pub const BLOCK: u64 = 11;
 /// Inode number of `/proc/spl`. It is there on hosts with ZFS only, and not listed: LXC's
 /// mount hook lays what `/proc` lists over the container's own, directories whole, and
 /// would hide all other files of that directory.
@@ -130,13 +133,15 @@ pub enum Entry {
 }
 
 /// Directories: inode, inode of the parent, name.
-const DIRECTORIES: [(u64, u64, &str); 9] = [
+const DIRECTORIES: [(u64, u64, &str); 11] = [
     (ROOT, ROOT, ""),
     (2, ROOT, "proc"),
     (3, ROOT, "sys"),
     (4, 3, "devices"),
     (5, 4, "system"),
     (CPU, 5, "cpu"),
+    (NODE, 5, "node"),
+    (BLOCK, 3, "block"),
     (SPL, PROC, "spl"),
     (41, SPL, "kstat"),
     (ZFS, 41, "zfs"),

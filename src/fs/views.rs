@@ -2,6 +2,7 @@
 //! of and has them rendered.
 
 mod memory;
+mod sys;
 
 use std::io;
 use std::path::Path;
@@ -15,10 +16,12 @@ use nix::unistd::getpid;
 use super::tree::ProcFile;
 use crate::cgroup::account::{Memory, Swap};
 use crate::cgroup::{Controller, FdBudget, Layout};
+use crate::container::apportion::Disk;
 use crate::container::policy::{Policy, Uptime};
 use crate::container::{Containers, Gone, Journal, Lull, Resolved, TICK_NSEC, Tasks};
 use crate::host::{Host, boottime_nsec};
 use crate::parse::cpu_list::CpuSet;
+use crate::parse::diskstats::Device;
 use crate::parse::meminfo::MemInfo;
 use crate::sys::write_watch::WriteWatch;
 use crate::view;
@@ -99,6 +102,9 @@ impl Views {
     /// # Errors
     /// `ESRCH` or `EIO` when its container cannot be told.
     pub fn render(&self, file: ProcFile, reader: i32) -> Result<Arc<[u8]>, Errno> {
+        if file == ProcFile::Cpuinfo && self.host.has_cpuinfo_of_linux32(reader) {
+            return self.cpuinfo_of_linux32(reader).map(Arc::from);
+        }
         if self.off.load(Ordering::Relaxed) {
             return self.host_file(file);
         }
@@ -111,6 +117,14 @@ impl Views {
             let make = || self.render_for(file, resolved, reader);
             resolved.recent.get(file as usize, lull, make).map(Ok)
         })?
+    }
+
+    fn cpuinfo_of_linux32(&self, reader: i32) -> Result<Vec<u8>, Errno> {
+        let shown = self.cpus_shown(reader)?;
+        let shown = shown.unwrap_or_else(|| CpuSet::clone(&self.host.online()));
+        let mut text = Vec::with_capacity(4096);
+        view::cpuinfo::render(&self.host.cpuinfo_of_linux32(), &shown, &mut text);
+        Ok(text)
     }
 
     /// The container of thread `reader`.
@@ -263,14 +277,18 @@ impl Views {
 
     fn diskstats(&self, resolved: &Resolved, reader: i32, out: &mut Vec<u8>) -> Result<(), Gone> {
         let host = self.host.diskstats();
-        let age_nsec = boottime_nsec().saturating_sub(started_nsec(resolved));
         let input = view::diskstats::Input {
             host: &host,
-            disks: &resolved.container.disks(&host, age_nsec)?,
+            disks: &self.disks(resolved, &host)?,
             backing: &resolved.container.backing_disks(&self.host, reader),
         };
         view::diskstats::render(&input, out);
         Ok(())
+    }
+
+    fn disks(&self, resolved: &Resolved, host: &[Device]) -> Result<Vec<Disk>, Gone> {
+        let age_nsec = boottime_nsec().saturating_sub(started_nsec(resolved));
+        resolved.container.disks(host, age_nsec)
     }
 
     /// The newest pid in the reader's pid namespace. A thread that is about to enter the

@@ -10,6 +10,8 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
 
 use super::kept::{KeptFile, Snapshot};
+use super::nodes::{self, NumaNode};
+use super::personality;
 use super::process::Proc;
 use crate::parse::arcstats::ArcStats;
 use crate::parse::cpu_list::CpuSet;
@@ -47,6 +49,8 @@ pub struct Host {
     softirqs: Snapshot<CpuTable>,
     vmstat_names: OnceLock<Vec<String>>,
     huge_page_kb: OnceLock<u64>,
+    cpuinfo_of_linux32: Snapshot<CpuInfo>,
+    nodes: Snapshot<Vec<NumaNode>>,
 }
 
 impl Host {
@@ -80,6 +84,8 @@ impl Host {
             softirqs: Snapshot::new(LONG),
             vmstat_names: OnceLock::new(),
             huge_page_kb: OnceLock::new(),
+            cpuinfo_of_linux32: Snapshot::new(LONGER),
+            nodes: Snapshot::new(LONGER),
         })
     }
 
@@ -198,6 +204,29 @@ impl Host {
     pub fn cpuinfo(&self) -> Arc<CpuInfo> {
         let (file, snapshot) = &self.cpuinfo;
         snapshot.get(|| Ok(CpuInfo::parse(file.read()?.into_bytes())))
+    }
+
+    /// Whether the kernel has another `/proc/cpuinfo` for this thread, as it is one of a
+    /// 32-bit program.
+    pub fn has_cpuinfo_of_linux32(&self, tid: i32) -> bool {
+        personality::CPUINFO_DIFFERS
+            && self
+                .proc
+                .read(tid, "personality")
+                .is_ok_and(|text| personality::is_linux32(&text))
+    }
+
+    /// That other `/proc/cpuinfo`.
+    pub fn cpuinfo_of_linux32(&self) -> Arc<CpuInfo> {
+        self.cpuinfo_of_linux32.get(|| {
+            personality::read_as_linux32(&self.root.join("proc/cpuinfo")).map(CpuInfo::parse)
+        })
+    }
+
+    /// The nodes that are online, by id; none where the kernel knows no nodes.
+    pub fn nodes(&self) -> Arc<Vec<NumaNode>> {
+        self.nodes
+            .get(|| nodes::read(&self.root.join("sys/devices/system/node")))
     }
 
     /// The present content of `/proc/FILE`.

@@ -2,6 +2,9 @@
 
 mod facts;
 mod kept;
+mod nodes;
+mod personality;
 pub mod process;
 
 pub use self::facts::{Host, boottime_nsec, page_kb};
+pub use self::nodes::NumaNode;

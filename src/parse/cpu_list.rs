@@ -8,7 +8,7 @@ use super::ParseError;
 /// Largest CPU id that is accepted; twice what any kernel is built for.
 pub(super) const MAX_CPU: usize = 16_383;
 
-/// A set of physical CPU ids.
+/// A set of physical CPU ids; of NUMA nodes too, which the kernel writes the same way.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CpuSet {
     words: Vec<u64>,

@@ -38,6 +38,16 @@ impl MemInfo {
         Self { lines }
     }
 
+    /// Parses the `meminfo` of a node, whose lines start with `Node N`.
+    #[must_use]
+    pub fn parse_node(text: &str) -> Self {
+        let lines = text.lines().filter_map(|line| {
+            let (_, line) = line.strip_prefix("Node ")?.split_once(' ')?;
+            Some(format!("{line}\n"))
+        });
+        Self::parse(&lines.collect::<String>())
+    }
+
     /// The value of `key`, if the kernel has the line.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<u64> {

@@ -10,6 +10,7 @@ pub mod keyed;
 pub mod limit;
 pub mod meminfo;
 pub mod mountinfo;
+pub mod numa_stat;
 pub mod pid_cgroup;
 pub mod pid_stat;
 

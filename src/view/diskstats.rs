@@ -36,6 +36,15 @@ fn put_device(out: &mut Vec<u8>, device: &Device, disk: &Disk) {
     put_u64_padded(out, device.minor.into(), 7);
     put(out, " ");
     put(out, &device.name);
+    for column in columns(disk).take(device.columns.len()) {
+        put(out, " ");
+        put_u64(out, column);
+    }
+    put(out, "\n");
+}
+
+/// The columns behind the name, without end: those of later kernels are zero.
+pub(super) fn columns(disk: &Disk) -> impl Iterator<Item = u64> {
     // Merges, I/Os in flight and flushes are not accounted by cgroup.
     let Disk { io, time } = disk;
     let known = [
@@ -55,12 +64,7 @@ fn put_device(out: &mut Vec<u8>, device: &Device, disk: &Disk) {
         io.discarded_bytes / 512,
         time.discard_msec,
     ];
-    let columns = known.into_iter().chain(std::iter::repeat(0));
-    for column in columns.take(device.columns.len()) {
-        put(out, " ");
-        put_u64(out, column);
-    }
-    put(out, "\n");
+    known.into_iter().chain(std::iter::repeat(0))
 }
 
 fn is_used(io: &DeviceIo) -> bool {

@@ -8,10 +8,14 @@ pub mod diskstats;
 pub mod interrupts;
 pub mod loadavg;
 pub mod meminfo;
+pub mod node_memory;
 pub mod slabinfo;
 pub mod stat;
 pub mod swaps;
+pub mod sys_block;
 pub mod sys_cpu;
+pub mod sys_node;
+mod sysfs;
 pub mod uptime;
 pub mod vmstat;
 

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use super::sysfs::{Notation, kept, numbered, without_counts};
 use crate::parse::cpu_list::CpuSet;
 
 /// Files of the top directory that are lists of CPUs.
@@ -30,17 +31,6 @@ enum Owner {
     Machine,
     Cpu(usize),
     Policy(usize),
-}
-
-/// How a file writes its CPUs.
-#[derive(Debug, Clone, Copy)]
-enum Notation {
-    /// `0-3,8`
-    List,
-    /// `0 1 2 3 8`
-    Ids,
-    /// `0000010f`
-    Mask,
 }
 
 /// Whether `path` is not there for a reader to whom `shown` are shown: what
@@ -85,8 +75,18 @@ pub fn counts_activity(path: &str) -> bool {
         [_, "cpuidle", _, name] | [_, "cpuidle", _, "s2idle", name] => {
             ["above", "below", "rejected", "time", "usage"].contains(name)
         }
-        [_, "thermal_throttle", _] | ["cpufreq", _, "stats", _] | [_, "cpufreq", "stats", _] => {
-            true
+        [_, "thermal_throttle", _]
+        | [_, "acpi_cppc", "feedback_ctrs"]
+        | ["cpufreq", _, "stats", _]
+        | [_, "cpufreq", "stats", _] => true,
+        // How long the whole machine, a CPU of s390, one of POWER rested and worked.
+        ["cpuidle", name] => name.ends_with("_residency_us"),
+        [
+            _,
+            "idle_count" | "idle_time_us" | "purr" | "spurr" | "idle_purr" | "idle_spurr",
+        ] => true,
+        [.., "power", name] => {
+            name.starts_with("runtime_active_") || *name == "runtime_suspended_time"
         }
         _ => false,
     }
@@ -104,60 +104,8 @@ pub fn narrow<'a>(path: &str, content: &'a [u8], shown: &CpuSet) -> Cow<'a, [u8]
         return Cow::Owned(without_counts(path, &String::from_utf8_lossy(content)).into_bytes());
     }
     notation(path)
-        .and_then(|notation| narrow_cpus(notation, content, shown))
+        .and_then(|notation| kept(notation, content, shown))
         .map_or(Cow::Borrowed(content), |text| Cow::Owned(text.into_bytes()))
-}
-
-/// The text with all counters zero; the frequencies that label some of them stay.
-fn without_counts(path: &str, text: &str) -> String {
-    let mut zeroed = String::with_capacity(text.len());
-    for line in text.lines() {
-        let label_end = match path.rsplit('/').next() {
-            Some("time_in_state") => line.find(' ').unwrap_or(0),
-            Some("trans_table") => match line.split_once(':') {
-                Some((label, _)) if label.trim().parse::<u64>().is_ok() => label.len(),
-                _ => line.len(),
-            },
-            _ => 0,
-        };
-        let (label, counts) = line.split_at(label_end);
-        zeroed.push_str(label);
-        let mut after_digit = false;
-        for c in counts.chars() {
-            match (c.is_ascii_digit(), after_digit) {
-                (true, true) => {}
-                (true, false) => zeroed.push('0'),
-                (false, _) => zeroed.push(c),
-            }
-            after_digit = c.is_ascii_digit();
-        }
-        zeroed.push('\n');
-    }
-    zeroed
-}
-
-/// The narrowed text; none if there is nothing to hide.
-fn narrow_cpus(notation: Notation, content: &[u8], shown: &CpuSet) -> Option<String> {
-    let text = std::str::from_utf8(content).ok()?;
-    let cpus = match notation {
-        Notation::List | Notation::Ids => CpuSet::parse("CPU list", text),
-        Notation::Mask => CpuSet::parse_mask("CPU mask", text),
-    };
-    let cpus = cpus.ok()?;
-    if cpus.intersection_len(shown) == cpus.len() {
-        return None;
-    }
-    let cpus = cpus.intersection(shown);
-    let mut narrowed = match notation {
-        Notation::List => cpus.to_string(),
-        Notation::Ids => {
-            let ids: Vec<String> = cpus.iter().map(|cpu| cpu.to_string()).collect();
-            ids.join(" ")
-        }
-        Notation::Mask => cpus.to_mask(text.matches(|c: char| c.is_ascii_hexdigit()).count()),
-    };
-    narrowed.push_str(text.get(text.trim_end().len()..).unwrap_or_default());
-    Some(narrowed)
 }
 
 fn notation(path: &str) -> Option<Notation> {
@@ -188,14 +136,6 @@ fn owner(path: &str) -> Owner {
     policy
         .and_then(|name| numbered(name, "policy"))
         .map_or(Owner::Machine, Owner::Policy)
-}
-
-/// The number in a name that is `prefix` and digits; one that is too large is
-/// nobody's.
-fn numbered(name: &str, prefix: &str) -> Option<usize> {
-    let digits = name.strip_prefix(prefix)?;
-    let all_digits = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
-    all_digits.then(|| digits.parse().unwrap_or(usize::MAX))
 }
 
 #[cfg(test)]
@@ -376,6 +316,14 @@ mod tests {
             shown("cpu0/thermal_throttle/core_throttle_count", "7\n"),
             "0\n"
         );
+        assert_eq!(shown("cpu0/purr", "1f3a9\n"), "0\n");
+        assert_eq!(shown("cpu0/idle_time_us", "5012\n"), "0\n");
+        assert_eq!(
+            shown("cpu0/acpi_cppc/feedback_ctrs", "ref:17 del:204\n"),
+            "ref:0 del:0\n"
+        );
+        assert_eq!(shown("cpu0/power/runtime_active_time", "77\n"), "0\n");
+        assert_eq!(shown("cpu0/power/control", "auto\n"), "auto\n");
         assert_eq!(
             shown(
                 "cpufreq/policy0/stats/time_in_state",

@@ -16,6 +16,7 @@ mod coherence;
 #[path = "../common/mod.rs"]
 mod common;
 mod docker;
+mod docker_disks;
 mod docker_sharing;
 mod hostile;
 mod isolation;

@@ -13,6 +13,7 @@
 mod accounts;
 mod bad_input;
 mod continuity;
+mod nodes;
 mod texts;
 mod tree;
 mod zfs;

@@ -64,6 +64,7 @@ fn directories_list_each_entry_once_with_its_type_and_inode_number() {
         "sys/devices/system",
         "sys/devices/system/cpu",
         "sys/devices/system/cpu/cpu0",
+        "sys/block",
     ] {
         let path = daemon.path(below);
         let list = entries(&path);

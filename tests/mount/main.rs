@@ -1,4 +1,4 @@
-//! A real mount, without engines: file semantics, the tree of CPUs, and the life of the daemon.
+//! A real mount, without engines: file semantics, the trees of `/sys`, and the life of the daemon.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
@@ -15,8 +15,10 @@ mod calls;
 #[path = "../common/mod.rs"]
 mod common;
 mod cpu_tree;
+mod disks;
 mod lifecycle;
 mod listing;
+mod node_tree;
 mod policy;
 mod requests;
 mod semantics;

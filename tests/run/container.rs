@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::common::daemon::{Daemon, binary};
-use crate::common::{patience, skip};
+use crate::common::{has, patience, skip};
 use crate::runner::{needs_root, run, sh};
 
 #[test]
@@ -39,7 +39,11 @@ fn views_lie_over_proc_and_sys() {
         "/proc/stat",
         "/proc/vmstat",
         "/sys/devices/system/cpu",
+        "/sys/devices/system/node",
     ] {
+        if !Path::new(path).exists() {
+            continue;
+        }
         let line = format!("lxcfs {path} fuse.lxcfs ");
         assert!(mounts.contains(&line), "{path}: {mounts}");
     }
@@ -51,6 +55,44 @@ fn out_of_memory_kills_are_counted_in_vmstat() {
     let script = "head -c 200000000 /dev/zero | tail > /dev/null; grep oom_kill /proc/vmstat";
     let text = sh(&["-m", "20m"], script).ok();
     assert_eq!(text.trim(), "oom_kill 1");
+}
+
+#[test]
+fn iostat_shows_what_the_container_wrote() {
+    needs_root!();
+    if !has("iostat") {
+        skip!("iostat is not installed");
+    }
+    let data = tempfile::tempdir_in("/var/tmp").unwrap();
+    let file = data.path().canonicalize().unwrap().join("data");
+    let script = format!(
+        "dd if=/dev/zero of={} bs=1M count=16 oflag=direct; cat /proc/diskstats; \
+         echo; cat /sys/class/block/*/stat | wc -l; iostat -dk",
+        file.display()
+    );
+    let text = sh(&[], &script).ok();
+    let (diskstats, report) = text.split_once("\n\n").unwrap();
+    let written_kb = |line: &str| -> Option<(String, u64)> {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let sectors: u64 = words.get(9)?.parse().ok()?;
+        Some((words.get(2)?.to_string(), sectors / 2))
+    };
+    let Some((disk, kb)) = diskstats
+        .lines()
+        .filter_map(written_kb)
+        .find(|(_, kb)| *kb > 0)
+    else {
+        skip!("the kernel does not count this cgroup's I/O");
+    };
+    // Device, tps, kB_read/s, kB_wrtn/s, kB_dscd/s, kB_read, kB_wrtn, kB_dscd
+    let line = report.lines().find(|line| line.starts_with(&disk)).unwrap();
+    let shown: u64 = line
+        .split_ascii_whitespace()
+        .nth(6)
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!((kb..kb + 1024).contains(&shown), "{kb} kB in {text}");
 }
 
 #[test]

@@ -32,8 +32,13 @@ const USUAL: &str = "/var/lib/lxcfs";
 /// it. Nobody else sees that one, and it is gone with the last of our processes.
 const PRIVATE: [&str; 2] = ["/run", "/tmp"];
 
-/// Parts of `/sys` that are shown as the views have them.
-const SYS_TREES: [&str; 2] = ["sys/devices/system/cpu", "sys/devices/system/node"];
+/// Parts of `/sys` that are shown as the views have them: trees whole, disks one by one, as
+/// they are found in other places too.
+const SYS_TREES: [&str; 3] = [
+    "sys/devices/system/cpu",
+    "sys/devices/system/node",
+    "sys/block",
+];
 
 /// Files that the views have in a directory which they do not list, since they do not have
 /// the others in it.

@@ -1,0 +1,44 @@
+//! The host's NUMA nodes (kernel: Documentation/ABI/stable/sysfs-devices-node).
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use crate::parse::cpu_list::CpuSet;
+use crate::parse::meminfo::MemInfo;
+
+/// A node that is online.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NumaNode {
+    /// The number in its name.
+    pub id: usize,
+    /// Its CPUs that are online.
+    pub cpus: CpuSet,
+    /// Its memory.
+    pub meminfo: MemInfo,
+}
+
+impl NumaNode {
+    /// Its size in kB; 0 if it has CPUs only.
+    #[must_use]
+    pub fn total_kb(&self) -> u64 {
+        self.meminfo.get("MemTotal").unwrap_or(0)
+    }
+}
+
+/// Reads the nodes below `directory`, by id; none if it does not exist.
+pub(super) fn read(directory: &Path) -> io::Result<Vec<NumaNode>> {
+    let online = match fs::read_to_string(directory.join("online")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        online => CpuSet::parse("online", &online?).map_err(io::Error::other)?,
+    };
+    let node = |id: usize| {
+        let read = |file| fs::read_to_string(directory.join(format!("node{id}/{file}")));
+        Ok(NumaNode {
+            id,
+            cpus: CpuSet::parse("cpulist", &read("cpulist")?).map_err(io::Error::other)?,
+            meminfo: MemInfo::parse_node(&read("meminfo")?),
+        })
+    };
+    online.iter().map(node).collect()
+}
