@@ -33,6 +33,28 @@ impl Inside {
         self.enter(&["--pid", "--cgroup", "--mount"], argv)
     }
 
+    /// A command that runs in the container as its own processes do, in its time too; nothing that started it stays in
+    /// the container's cgroup.
+    pub fn command_alone(&self, argv: &[&str]) -> Command {
+        let time = if Path::new("/proc/self/ns/time").exists() {
+            "--time"
+        } else {
+            ""
+        };
+        // Entering a pid namespace takes a child, and only that one joins the cgroup.
+        let script = format!(
+            "{}exec nsenter --target {} --cgroup --mount {time} -- \"$@\"",
+            self.cgroup.enter_script(),
+            self.init
+        );
+        let mut command = Command::new("nsenter");
+        command
+            .args(["--target", &self.init.to_string(), "--pid", "--"])
+            .args(["sh", "-ec", &script, "enter"])
+            .args(argv);
+        command
+    }
+
     fn enter(&self, namespaces: &[&str], argv: &[&str]) -> Command {
         let mut command = Command::new("sh");
         let script = format!(

@@ -3,13 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The ids in a list such as `0-2,5`.
+#[track_caller]
 pub fn cpu_list(text: &str) -> BTreeSet<u32> {
+    try_cpu_list(text).unwrap_or_else(|| panic!("not a list of ids: {text:?}"))
+}
+
+/// [`cpu_list`], `None` for what is no list.
+pub fn try_cpu_list(text: &str) -> Option<BTreeSet<u32>> {
     let mut ids = BTreeSet::new();
     for part in text.trim().split(',').filter(|part| !part.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        ids.extend(first.parse::<u32>().expect("an id")..=last.parse::<u32>().expect("an id"));
+        ids.extend(first.parse::<u32>().ok()?..=last.parse::<u32>().ok()?);
     }
-    ids
+    Some(ids)
 }
 
 /// `/proc/meminfo` or `/proc/vmstat` by key; meminfo's sizes are in kB.
@@ -60,6 +66,11 @@ pub struct Stat {
 impl Stat {
     #[track_caller]
     pub fn parse(text: &str) -> Self {
+        Self::try_parse(text).unwrap_or_else(|| panic!("not a /proc/stat: {text:?}"))
+    }
+
+    /// [`Stat::parse`], `None` for what is no such file.
+    pub fn try_parse(text: &str) -> Option<Self> {
         let mut stat = Self {
             total: Vec::new(),
             cpus: BTreeMap::new(),
@@ -67,18 +78,15 @@ impl Stat {
         };
         for line in text.lines() {
             let mut words = line.split_whitespace();
-            let name = words.next().expect("a name");
-            let numbers: Vec<u64> = words
-                .map(|word| word.parse().expect("a number in /proc/stat"))
-                .collect();
+            let name = words.next()?;
+            let numbers: Vec<u64> = words.map(|word| word.parse().ok()).collect::<Option<_>>()?;
             match name.strip_prefix("cpu").map(str::parse::<u32>) {
                 Some(Ok(id)) => drop(stat.cpus.insert(id, numbers)),
                 Some(Err(_)) => stat.total = numbers,
                 None => drop(stat.lines.insert(name.to_owned(), numbers)),
             }
         }
-        assert!(stat.total.len() >= 8, "no cpu line: {text:?}");
-        stat
+        (stat.total.len() >= 8).then_some(stat)
     }
 
     pub fn ids(&self) -> BTreeSet<u32> {
