@@ -26,7 +26,7 @@ pub struct Tasks {
     pub running: u64,
     /// Threads in uninterruptible sleep.
     pub blocked: u64,
-    /// The thread with the highest number, as the host numbers them.
+    /// The thread that was started last, as the host numbers them.
     pub newest: i32,
 }
 
@@ -43,6 +43,9 @@ impl Tasks {
 struct States {
     running: u64,
     blocked: u64,
+    /// The thread that was started last: when, in clock ticks, and its number. Numbers alone
+    /// do not tell, as they begin anew at `pid_max`.
+    newest: (u64, i32),
 }
 
 impl States {
@@ -55,9 +58,13 @@ impl States {
             .take(MOST_INSPECTED)
             .filter(|thread| **thread != reader)
         {
-            match proc.stat(*thread).map(|stat| stat.state) {
-                Some(b'R') => states.running += 1,
-                Some(b'D') => states.blocked += 1,
+            let Some(stat) = proc.stat(*thread) else {
+                continue;
+            };
+            states.newest = states.newest.max((stat.starttime_ticks, *thread));
+            match stat.state {
+                b'R' => states.running += 1,
+                b'D' => states.blocked += 1,
                 _ => {}
             }
         }
@@ -67,9 +74,22 @@ impl States {
             states = Self {
                 running: scale(states.running),
                 blocked: scale(states.blocked),
+                ..states
             };
         }
         states
+    }
+
+    /// Takes the thread with the highest number for the newest one if it was started later
+    /// than those looked at.
+    fn beside_highest(mut self, threads: &[i32], proc: &Proc) -> Self {
+        if let Some(highest) = threads.iter().copied().max()
+            && highest > self.newest.1
+        {
+            let started = proc.stat(highest).map_or(0, |stat| stat.starttime_ticks);
+            self.newest = self.newest.max((started, highest));
+        }
+        self
     }
 }
 
@@ -89,9 +109,9 @@ impl TaskCount {
             .lock()
             .filter(|(inspected, _)| inspected.elapsed() < LIFETIME);
         let states = match known {
-            Some((_, states)) if threads.len() > FEW => states,
+            Some((_, states)) if threads.len() > FEW => states.beside_highest(&threads, proc),
             _ => {
-                let states = States::inspect(&threads, proc, reader);
+                let states = States::inspect(&threads, proc, reader).beside_highest(&threads, proc);
                 *self.latest.lock() = Some((Instant::now(), states));
                 states
             }
@@ -100,7 +120,31 @@ impl TaskCount {
             total: threads.len() as u64,
             running: states.running,
             blocked: states.blocked,
-            newest: threads.iter().copied().max().unwrap_or(0),
+            newest: states.newest.1,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newest_thread_is_found_after_the_hosts_numbers_began_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        for (thread, state, started) in [(32_760, 'S', 100), (305, 'R', 200), (301, 'S', 150)] {
+            let zeros = "0 ".repeat(18);
+            std::fs::create_dir(dir.path().join(thread.to_string())).unwrap();
+            let path = dir.path().join(format!("{thread}/stat"));
+            std::fs::write(path, format!("{thread} (a) {state} {zeros}{started} 0\n")).unwrap();
+        }
+        let proc = Proc::open(dir.path()).unwrap();
+        let threads = [32_760, 305, 301];
+        let states = States::inspect(&threads, &proc, 0);
+        assert_eq!((states.newest, states.running), ((200, 305), 1));
+        assert_eq!(states.beside_highest(&threads, &proc).newest.1, 305);
+        // The one with the highest number came after those that were looked at.
+        let states = States::inspect(&threads[2..], &proc, 0);
+        assert_eq!(states.beside_highest(&threads[1..], &proc).newest.1, 305);
     }
 }
