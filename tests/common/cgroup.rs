@@ -124,6 +124,16 @@ impl Cgroup {
         made
     }
 
+    /// The cgroup that this one lies in.
+    pub fn parent(&self) -> Self {
+        let up = |dir: &PathBuf| dir.parent().unwrap_or(dir).to_owned();
+        let v1 = self.v1.iter().map(|(name, dir)| (name.clone(), up(dir)));
+        Self {
+            v1: v1.collect(),
+            v2: self.v2.as_ref().map(up),
+        }
+    }
+
     /// The directory that answers for a controller.
     #[track_caller]
     pub fn dir(&self, controller: &str) -> &Path {

@@ -15,6 +15,8 @@ use crate::common::{
 use crate::findings::Findings;
 use crate::outside::{Kit, VOLUMES, bind_rest, conclude};
 
+pub const SLEEP: [&str; 2] = ["sleep", "100000"];
+
 /// Starts a Docker container with everything bound that the daemon serves.
 #[track_caller]
 pub fn docker_container(
@@ -23,6 +25,7 @@ pub fn docker_container(
     kit: &Kit,
     image: Image,
     limits: &str,
+    argv: &[&str],
 ) -> Container {
     let mut line = options(limits);
     line.extend(proc_volumes(daemon, &VOLUMES));
@@ -30,7 +33,7 @@ pub fn docker_container(
     for path in [daemon.arg(""), kit.path().to_owned()] {
         line.extend(["-v".to_owned(), format!("{path}:{path}:ro")]);
     }
-    let container = docker.container(image, &line);
+    let container = docker.container_running(image, &line, argv);
     let inside = container.inside();
     bind_rest(daemon, &inside);
     inside.cgroup.count_writes_to("/var".as_ref());
@@ -42,7 +45,7 @@ pub fn docker_container(
 pub fn docker(daemon: &Daemon, image: Image, limits: &str) -> Result<Findings, String> {
     let docker = Docker::get()?;
     let kit = Kit::new();
-    let container = docker_container(docker, daemon, &kit, image, limits);
+    let container = docker_container(docker, daemon, &kit, image, limits, &SLEEP);
     let inside = container.inside();
     Ok(kit.check(&inside, &inside.cgroup, |_| {}))
 }
@@ -51,16 +54,14 @@ macro_rules! docker_tests {
     ($($name:ident: $image:ident $limits:literal;)*) => {$(
         #[test]
         fn $name() {
-            let _turn = crate::common::alone();
-            let daemon = crate::common::Daemon::start(&[]);
-            match crate::host::docker(&daemon, crate::common::docker::Image::$image, $limits) {
-                Ok(findings) => crate::outside::conclude(concat!("Docker ", $limits), &findings),
-                Err(why) => crate::common::skip!("{why}"),
+            let _turn = alone();
+            match docker(&Daemon::start(&[]), Image::$image, $limits) {
+                Ok(findings) => conclude(concat!("Docker ", $limits), &findings),
+                Err(why) => skip!("{why}"),
             }
         }
     )*};
 }
-pub(crate) use docker_tests;
 
 docker_tests! {
     docker_with_memory_and_one_cpu: Debian "-m 256m --cpus 1";
@@ -68,6 +69,28 @@ docker_tests! {
     docker_with_half_a_cpu: Busybox "-m 256m --cpus 0.5";
     docker_with_memory_only: Busybox "-m 256m";
     docker_without_limits: Debian "";
+}
+
+#[test]
+fn docker_with_limits_that_change() {
+    let docker = match Docker::get() {
+        Ok(docker) => docker,
+        Err(why) => skip!("{why}"),
+    };
+    let _turn = alone();
+    let (daemon, kit) = (Daemon::start(&[]), Kit::new());
+    let limits = "-m 256m --memory-swap 512m --cpus 1";
+    let container = docker_container(docker, &daemon, &kit, Image::Busybox, limits, &SLEEP);
+    let inside = container.inside();
+    let findings = kit.check(&inside, &inside.cgroup, |sample| match sample {
+        3 => container.update(&["--cpus", "0.5"]),
+        4 => container.update(&["--cpus", "1.5", "-m", "300m"]),
+        5 => container.update(&["--cpuset-cpus", "1"]),
+        6 => container.update(&["--cpuset-cpus", "0-1", "--cpus", "2"]),
+        7 => container.update(&["-m", "200m"]),
+        _ => {}
+    });
+    conclude("Docker, limits that change", &findings);
 }
 
 /// A container that `lxc-execute` runs; stopped when dropped.
@@ -208,8 +231,7 @@ fn lxc_through_its_mount_hook() {
     let (daemon, kit) = (Daemon::start(&[]), Kit::new());
     let limits = lxc_limit("memory.limit_in_bytes = 256M", "memory.max = 256M")
         + &lxc_limit("cpuset.cpus = 0", "cpuset.cpus = 0");
-    let sleep = ["sleep", "100000"];
-    match Lxc::start(&daemon, &kit, images::make_busybox, &limits, &sleep) {
+    match Lxc::start(&daemon, &kit, images::make_busybox, &limits, &SLEEP) {
         Ok(lxc) => {
             let findings = kit.check(&lxc.inside, &lxc.inside.cgroup, |_| {});
             conclude("LXC, 256M, CPU 0", &findings);
@@ -235,7 +257,8 @@ fn lxcfs_run() {
             "--cpus",
             "1",
         ])
-        .args(["--", "sleep", "100000"])
+        .args(["--"])
+        .args(SLEEP)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()

@@ -170,7 +170,13 @@ fn capacity(findings: &mut Findings, so_far: &[Sample], stat: &Stat, text: &Text
         due.holds(total, counts.most * ROUNDING_SECONDS),
         format_args!("{total} s on all CPUs, uptime asks for {due:?}"),
     );
-    if counts.least < counts.most {
+    // A CPU that was not always shown has not the time of all its life.
+    let always = |sample: &Sample| {
+        sample
+            .stat()
+            .is_none_or(|(other, _)| other.ids() == stat.ids())
+    };
+    if !so_far.iter().all(always) {
         return;
     }
     for (id, line) in &stat.cpus {
