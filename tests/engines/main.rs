@@ -12,7 +12,6 @@
 )]
 
 mod by_hook;
-mod coherence;
 #[path = "../common/mod.rs"]
 mod common;
 mod docker;
@@ -26,6 +25,5 @@ mod pid_reuse;
 mod podman;
 mod reader;
 mod sampling;
-mod snapshot;
 mod systemd;
 mod update;
