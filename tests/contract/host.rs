@@ -10,7 +10,8 @@ use crate::common::cgroup::cgroup_version;
 use crate::common::daemon::binary;
 use crate::common::docker::{Container, Docker, Image, cpu_volume, options, proc_volumes};
 use crate::common::{
-    Cgroup, Daemon, Inside, alone, children, has, images, patience, skip, unique, wait_for,
+    Cgroup, Daemon, Inside, alone, children, has, images, patience, skip, slowness, unique,
+    wait_for,
 };
 use crate::findings::Findings;
 use crate::outside::{Kit, VOLUMES, bind_rest, conclude};
@@ -54,6 +55,9 @@ macro_rules! docker_tests {
     ($($name:ident: $image:ident $limits:literal;)*) => {$(
         #[test]
         fn $name() {
+            if slowness() > 1 {
+                skip!("takes minutes under emulation, and others test the same");
+            }
             let _turn = alone();
             match docker(&Daemon::start(&[]), Image::$image, $limits) {
                 Ok(findings) => conclude(concat!("Docker ", $limits), &findings),
@@ -64,11 +68,19 @@ macro_rules! docker_tests {
 }
 
 docker_tests! {
-    docker_with_memory_and_one_cpu: Debian "-m 256m --cpus 1";
     docker_with_the_second_cpu: Busybox "-m 256m --cpuset-cpus 1";
     docker_with_half_a_cpu: Busybox "-m 256m --cpus 0.5";
     docker_with_memory_only: Busybox "-m 256m";
     docker_without_limits: Debian "";
+}
+
+#[test]
+fn docker_with_memory_and_one_cpu() {
+    let _turn = alone();
+    match docker(&Daemon::start(&[]), Image::Debian, "-m 256m --cpus 1") {
+        Ok(findings) => conclude("Docker -m 256m --cpus 1", &findings),
+        Err(why) => skip!("{why}"),
+    }
 }
 
 #[test]
@@ -297,6 +309,9 @@ fn the_checker_finds_what_is_known_of_lxcfs() {
     let program = Path::new("/usr/bin/lxcfs");
     if !program.exists() {
         skip!("lxcfs is not installed");
+    }
+    if slowness() > 1 {
+        skip!("takes minutes under emulation, and others test the same");
     }
     let _turn = alone();
     let daemon = Daemon::start_as(program, &["-l", "--enable-cfs", "--enable-pidfd"]);

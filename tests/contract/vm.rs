@@ -49,8 +49,7 @@ macro_rules! large_docker_tests {
 }
 
 large_docker_tests! {
-    docker_with_the_cpus_of_the_second_node: "-m 256m --cpuset-cpus 2-3";
-    docker_with_one_memory_node: "-m 256m --cpuset-cpus 2-3 --cpuset-mems 1";
+    docker_with_the_second_memory_node: "-m 256m --cpuset-cpus 2-3 --cpuset-mems 1";
     docker_with_one_and_a_half_cpus: "-m 256m --cpus 1.5";
     docker_with_a_quota_below_its_cpuset: "-m 256m --cpuset-cpus 1-3 --cpus 1.5";
 }
