@@ -139,6 +139,7 @@ fn sample(second: f64) -> Sample {
         cpuset: [2, 3].into(),
         written_bytes: sectors * 512,
         host_available_kb: 10_000_000,
+        host_load: 1.0,
         host_keys: vec!["MemTotal".to_owned()],
     };
     Sample {
@@ -185,7 +186,6 @@ fn coherent() -> Run {
         past_end: Some(0),
         parallel_errors: 0,
         p99_seconds: 0.001,
-        machine_seconds: 0.0,
     };
     Run {
         samples,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
@@ -139,49 +139,48 @@ pub const VOLUMES: [&str; 7] = [
     "loadavg",
 ];
 
-/// Everything that a daemon serves and that can be bound, as paths below its mount point: single files, but directories
-/// of `/sys/devices/system` as a whole.
+/// Everything that a daemon serves and that can be bound, as paths below its mount point: the files of `proc`, the
+/// directories of `/sys/devices/system` as a whole, and the statistics of disks.
 fn served(point: &Path) -> Vec<String> {
-    fn below(dir: &Path, point: &Path, found: &mut Vec<String>) {
-        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-            let path = entry.path();
-            let name = path
-                .strip_prefix(point)
-                .expect("below")
-                .to_str()
-                .expect("ASCII")
-                .to_owned();
-            let whole = name
-                .strip_prefix("sys/devices/system/")
-                .is_some_and(|rest| !rest.contains('/'));
-            match entry.file_type() {
-                Ok(kind) if kind.is_dir() && !whole => below(&path, point, found),
-                Ok(kind) if kind.is_symlink() => {}
-                _ => found.push(name),
+    fn entries(dir: &Path) -> Vec<PathBuf> {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
+    }
+    fn files(dir: &Path, found: &mut Vec<PathBuf>) {
+        for path in entries(dir) {
+            if path.is_dir() {
+                files(&path, found);
+            } else {
+                found.push(path);
             }
         }
     }
-    let mut found = Vec::new();
-    for top in ["proc", "sys"] {
-        below(&point.join(top), point, &mut found);
-    }
-    found
+    let mut found = entries(&point.join("sys/devices/system"));
+    files(&point.join("proc"), &mut found);
+    let disks = entries(&point.join("sys/block"));
+    found.extend(disks.iter().map(|disk| disk.join("stat")));
+    let below = |path: &PathBuf| {
+        let path = path.strip_prefix(point).expect("below the mount point");
+        path.to_str().expect("ASCII").to_owned()
+    };
+    found.iter().map(below).collect()
 }
 
 /// Binds from outside what an engine has not bound; the daemon's mount point lies at the same path in the container.
 #[track_caller]
 pub fn bind_rest(daemon: &Daemon, inside: &Inside) {
-    let point = daemon.point().display();
-    let script: String = served(daemon.point())
-        .iter()
-        .map(|path| format!("if [ -e /{path} ] && ! grep -q ' /{path} fuse.lxcfs ' /proc/mounts; then mount --bind '{point}/{path}' /{path}; fi\n"))
-        .collect();
-    // The script's own shell and tools are the container's.
+    // The shell and its tools are the container's.
+    let script = format!(
+        "for path in {}; do if [ -e /$path ] && ! grep -q \" /$path fuse.lxcfs \" /proc/mounts; then \
+         mount --bind '{}'/$path /$path; fi; done",
+        served(daemon.point()).join(" "),
+        daemon.point().display()
+    );
     let init = inside.init.to_string();
     run_within(
-        Command::new("nsenter").args([
-            "--target", &init, "--mount", "--pid", "--", "sh", "-ec", &script,
-        ]),
+        Command::new("nsenter")
+            .args(["--target", &init, "--mount", "--pid", "--"])
+            .args(["sh", "-ec", &script]),
         patience(60),
     )
     .ok();
