@@ -43,6 +43,11 @@ pub fn say_skipped(function: &str, reason: &str) {
     let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason}");
 }
 
+/// Writes a line of figures past the output capture of the test harness.
+pub fn report(text: &str) {
+    let _ = writeln!(std::io::stderr(), "REPORT {text}");
+}
+
 /// Tests that measure time or load take the write side, all others the read side.
 static MACHINE: RwLock<()> = RwLock::new(());
 

@@ -6,11 +6,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::common::{
-    Cell, Daemon, Limits, alone, beside_others, children, open_fds, patience, skip, slowness,
-    wait_for,
+    Cell, Daemon, Limits, alone, beside_others, children, open_fds, patience, report, skip,
+    slowness, wait_for,
 };
 use crate::faults::{self, FAULT};
-use crate::watcher::{Seen, Watcher, report};
+use crate::watcher::{Seen, Watcher};
 
 /// Makes a request slow, so that each kill hits some that are being worked on.
 pub const SLOW: &str = "meminfo:delay=5,stat:delay=5";

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::docker::{Container, Docker, Image, options};
 use crate::common::figures::{Stat, keyed, uptime};
-use crate::common::{Inside, images, patience, unique, wait_for};
+use crate::common::{Inside, images, patience, report, unique, wait_for};
 
 const ROLE: &str = "LXCFS_TEST_WATCH";
 
@@ -36,11 +36,6 @@ const FILES: [&str; 8] = [
     "swaps",
     "vmstat",
 ];
-
-/// Writes a line of figures past the output capture of the test harness.
-pub fn report(text: &str) {
-    let _ = writeln!(std::io::stderr(), "REPORT {text}");
-}
 
 /// What the readers of one container saw.
 #[derive(Debug, Default, Clone)]

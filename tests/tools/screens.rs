@@ -1,0 +1,190 @@
+//! Programs that fill a terminal: htop, btop, nmon, atop.
+
+use crate::common::figures::numbers;
+use crate::stand::{BTIME, FILE, Observed, SYSINFO, Stand};
+use crate::table::Fact::{Busy, Cpus, Disk, Load, Memory, Uptime};
+use crate::table::{Table, Verdict};
+use crate::truth::Whose;
+
+pub fn check(stand: &Stand, table: &mut Table) {
+    if stand.has(table, "atop") {
+        atop(stand, table);
+    }
+    if !stand.observe("python3 -c 'import pyte'").text.is_empty() {
+        return table.absent("python3-pyte, and so screens");
+    }
+    if stand.has(table, "htop") {
+        htop(stand, table);
+    }
+    if stand.has(table, "btop") {
+        btop(stand, table);
+    }
+    if stand.has(table, "nmon") {
+        nmon(stand, table);
+    }
+}
+
+/// Seconds from `H:MM:SS`.
+fn clock(text: &str) -> Option<f64> {
+    let word = text.split_whitespace().next()?;
+    let parts: Option<Vec<f64>> = word.split(':').map(|part| part.parse().ok()).collect();
+    Some(parts?.iter().fold(0.0, |sum, part| sum * 60.0 + part))
+}
+
+fn after<'a>(seen: &'a Observed, text: &str) -> &'a str {
+    seen.text.split(text).nth(1).unwrap_or_default()
+}
+
+fn htop(stand: &Stand, table: &mut Table) {
+    let seen = stand.observe("python3 /tools/screen.py 40 160 5 htop -d 20");
+    // `CPU[` where there is one, else a number; CPUs that are not there are offline.
+    let is_meter = |part: &&str| {
+        let name = part.split_whitespace().last().unwrap_or_default();
+        name == "CPU" || name.parse::<u32>().is_ok()
+    };
+    let meters = |line: &str| {
+        let parts: Vec<&str> = line.split('[').collect();
+        let mut count = 0;
+        for pair in parts.windows(2) {
+            let inside = pair[1].split(']').next().unwrap_or_default();
+            if is_meter(&pair[0].split(']').next_back().unwrap_or_default())
+                && !inside.contains("offline")
+            {
+                count += 1;
+            }
+        }
+        count
+    };
+    let count: u32 = seen.text.lines().take(8).map(meters).sum();
+    table.put("htop", Cpus, seen.cpus(Some(f64::from(count)), FILE));
+    let total = after(&seen, "Mem[").split('/').nth(1).map(numbers);
+    let kb = total.and_then(|numbers| Some(numbers.first()? * 1024.0));
+    table.put("htop", Memory, seen.memory_kb(kb, 1024.0, FILE));
+    table.put(
+        "htop",
+        Uptime,
+        seen.uptime(clock(after(&seen, "Uptime:")), 3.0, FILE),
+    );
+    table.put(
+        "htop",
+        Load,
+        seen.load(seen.number("Load average:", 0), FILE),
+    );
+    let row = seen
+        .text
+        .lines()
+        .find(|line| line.contains("/tools/busy") && !line.contains("sh -c"));
+    let busy = row.and_then(|row| row.split_whitespace().nth(8)?.parse().ok());
+    table.put("htop", Busy, seen.busy(busy, Whose::BusyProcess, 2.0));
+}
+
+fn btop(stand: &Stand, table: &mut Table) {
+    let seen = stand.observe("python3 /tools/screen.py 50 200 5 btop");
+    let kb = seen.number("Total:", 0).map(|mib| mib * 1024.0);
+    table.put("btop", Memory, seen.memory_kb(kb, 1024.0, FILE));
+    table.put(
+        "btop",
+        Uptime,
+        seen.uptime(clock(after(&seen, " up ")), 3.0, FILE),
+    );
+    table.put("btop", Load, seen.load(seen.number("LAV:", 0), SYSINFO));
+    let row = seen.text.lines().find(|line| line.contains(" busy "));
+    let busy = row.and_then(|row| numbers(row).last().copied());
+    table.put("btop", Busy, seen.busy(busy, Whose::BusyProcess, 2.0));
+    // A row for each core, `C0`, with its share.
+    let cores = seen.text.lines().filter(|line| {
+        let name = line
+            .split('\u{2502}')
+            .find_map(|part| part.strip_prefix('C'));
+        name.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    });
+    table.put(
+        "btop",
+        Cpus,
+        seen.cpus_from_zero(Some(cores.count() as f64)),
+    );
+}
+
+fn nmon(stand: &Stand, table: &mut Table) {
+    let seen = stand.observe_writing("NMON=lcmdtk python3 /tools/screen.py 90 120 6 nmon -s 2");
+    let kb = seen.number("Total (MB)", 0).map(|mib| mib * 1024.0);
+    table.put("nmon", Memory, seen.memory_kb(kb, 100.0, FILE));
+    let rows: Vec<Vec<f64>> = after(&seen, "CPU User%")
+        .lines()
+        .skip(1)
+        .take_while(|line| !line.contains("---"))
+        .map(numbers)
+        .collect();
+    let single = rows.iter().filter(|row| row.len() >= 5);
+    table.put("nmon", Cpus, seen.cpus(Some(single.count() as f64), FILE));
+    let row = seen.text.lines().find(|line| line.contains(" busy"));
+    let busy = row.and_then(|row| {
+        row.trim_start_matches('x')
+            .split_whitespace()
+            .nth(1)?
+            .parse()
+            .ok()
+    });
+    table.put("nmon", Busy, seen.busy(busy, Whose::BusyProcess, 2.0));
+    table.put("nmon", Load, seen.load(seen.number("1 mins", 0), FILE));
+    // The line that also has the average of five minutes: days, hours, minutes.
+    let up = |index| seen.number("5 mins", index);
+    let minutes = up(2)
+        .zip(up(3))
+        .map(|(hours, minutes)| hours * 60.0 + minutes);
+    let seconds = up(1)
+        .zip(minutes)
+        .map(|(days, minutes)| days * 86_400.0 + minutes * 60.0);
+    table.put(
+        "nmon",
+        Uptime,
+        seen.uptime(seconds.map(|up| up + 30.0), 32.0, FILE),
+    );
+    match &stand.disk {
+        Some(disk) => {
+            let row = seen
+                .text
+                .lines()
+                .find(|line| line.trim_start_matches('x').starts_with(disk.as_str()));
+            // Busy, read, write, after the name.
+            let columns = row.and_then(|row| Some(numbers(row.split_once(disk)?.1)));
+            let rate = columns.and_then(|columns| columns.get(2).copied());
+            table.put("nmon", Disk, seen.writing_kb(rate));
+        }
+        None => table.put("nmon", Disk, Verdict::Limit("no disk")),
+    }
+}
+
+fn atop(stand: &Stand, table: &mut Table) {
+    // Its first report covers the time since boot, the second one two seconds.
+    let seen = stand.observe("atop -P CPU,CPL,MEM,DSK,PRC 2 2");
+    let reports: Vec<&str> = seen.text.split("SEP").collect();
+    let field = |report: usize, label: &str, index: usize| -> Option<f64> {
+        let mut lines = reports.get(report)?.lines();
+        lines
+            .find(|line| line.starts_with(label))?
+            .split(' ')
+            .nth(index)?
+            .parse()
+            .ok()
+    };
+    table.put("atop", Cpus, seen.cpus(field(1, "CPU", 7), FILE));
+    let kb = field(1, "MEM", 6)
+        .zip(field(1, "MEM", 7))
+        .map(|(page, count)| page * count / 1024.0);
+    table.put("atop", Memory, seen.memory_kb(kb, 4.0, FILE));
+    table.put("atop", Uptime, seen.uptime(field(0, "CPU", 5), 3.0, BTIME));
+    table.put("atop", Load, seen.load(field(1, "CPL", 7), FILE));
+    let row = reports
+        .get(1)
+        .and_then(|report| report.lines().find(|line| line.contains("(busy)")));
+    let ticks = |index| row.and_then(|row| row.split(' ').nth(index)?.parse::<f64>().ok());
+    let busy = ticks(10)
+        .zip(ticks(11))
+        .map(|(user, system)| (user + system) / 2.0);
+    table.put("atop", Busy, seen.busy(busy, Whose::BusyProcess, 2.0));
+    if stand.disk.is_some() {
+        let kb = field(0, "DSK", 11).map(|sectors| sectors / 2.0);
+        table.put("atop", Disk, seen.written_kb(kb));
+    }
+}
