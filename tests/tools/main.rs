@@ -17,6 +17,7 @@ mod common;
 mod hardware;
 mod languages;
 mod monitoring;
+mod old_procps;
 mod procps;
 mod screens;
 mod stand;
