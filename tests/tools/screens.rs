@@ -1,6 +1,8 @@
 //! Programs that fill a terminal: htop, btop, nmon, atop.
 
+use crate::common::docker::{Docker, Image, proc_volumes};
 use crate::common::figures::numbers;
+use crate::common::{Daemon, alone, skip};
 use crate::stand::{BTIME, FILE, Observed, SYSINFO, Stand};
 use crate::table::Fact::{Busy, Cpus, Disk, Load, Memory, Uptime};
 use crate::table::{Table, Verdict};
@@ -187,4 +189,41 @@ fn atop(stand: &Stand, table: &mut Table) {
         let kb = field(0, "DSK", 11).map(|sectors| sectors / 2.0);
         table.put("atop", Disk, seen.written_kb(kb));
     }
+}
+
+/// A container's first process need not wait for others. Atop gives up when it finds more processes than threads.
+#[test]
+fn atop_goes_on_where_processes_have_ended_and_nobody_waits_for_them() {
+    let docker = match Docker::get() {
+        Ok(docker) => docker,
+        Err(why) => skip!("{why}"),
+    };
+    if let Err(why) = docker.prepare(Image::Tools) {
+        skip!("{why}");
+    }
+    let _turn = alone();
+    let daemon = Daemon::start(&[]);
+    let volumes = proc_volumes(&daemon, &["loadavg", "stat", "uptime"]);
+    let container = docker.container(Image::Tools, &volumes);
+    if !container.exec_sh("command -v atop").succeeded() {
+        skip!("atop is not in the image");
+    }
+    container
+        .exec_sh("for i in 1 2 3 4 5 6; do sh -c 'true & true & exit' & done; sleep 0.5")
+        .ok();
+    let zombies = container.exec_sh("ps -eo stat= | grep -c Z").ok();
+    let seen = container.exec_sh("atop -P CPL 1 1");
+    assert!(
+        zombies.trim() != "0" && seen.out.contains("CPL "),
+        "{zombies} {seen:?}"
+    );
+    let total = container
+        .exec_sh("cat /proc/loadavg; ls -d /proc/[0-9]* | wc -l")
+        .ok();
+    let (shown, visible) = (
+        numbers(&total)[4],
+        *numbers(&total).last().expect("a count"),
+    );
+    // Between the two commands the processes are not quite the same.
+    assert!((shown - visible).abs() <= 2.0, "{total}");
 }
