@@ -103,6 +103,11 @@ fn procps(stand: &Stand, table: &mut Table) {
 
     vmstat(stand, table);
 
+    let closed = stand.observe("setpriv --reuid 1000 --clear-groups cat /proc/slabinfo 2>&1");
+    table.symptom(
+        "slabinfo: closed to users",
+        Verdict::holds(closed.text.contains("Permission denied"), &closed.text),
+    );
     let slabtop = stand.observe("slabtop -o | head -8; grep Slab: /proc/meminfo");
     let size_kb = slabtop.number("Active / Total Size (% used)", 1);
     let slab_kb = slabtop.number("Slab:", 0);

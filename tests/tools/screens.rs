@@ -2,7 +2,7 @@
 
 use crate::common::docker::{Docker, Image, proc_volumes};
 use crate::common::figures::numbers;
-use crate::common::{Daemon, alone, skip};
+use crate::common::{Daemon, skip};
 use crate::stand::{BTIME, FILE, Observed, SYSINFO, Stand};
 use crate::table::Fact::{Busy, Cpus, Disk, Load, Memory, Uptime};
 use crate::table::{Table, Verdict};
@@ -37,28 +37,24 @@ fn after<'a>(seen: &'a Observed, text: &str) -> &'a str {
     seen.text.split(text).nth(1).unwrap_or_default()
 }
 
+/// The meters of CPUs in a line of htop, name and content: `CPU[|||  93.1%]` where there is one, else `0[|||  93.1%]`.
+fn meters(line: &str) -> Vec<(&str, &str)> {
+    let parts: Vec<&str> = line.split('[').collect();
+    let pairs = parts.windows(2).filter_map(|pair| {
+        let name = pair[0].rsplit(']').next()?.split_whitespace().last()?;
+        Some((name, pair[1].split(']').next()?))
+    });
+    let is_cpu = |name: &str| name == "CPU" || name.parse::<u32>().is_ok();
+    pairs.filter(|(name, _)| is_cpu(name)).collect()
+}
+
 fn htop(stand: &Stand, table: &mut Table) {
     let seen = stand.observe("python3 /tools/screen.py 40 160 5 htop -d 20");
-    // `CPU[` where there is one, else a number; CPUs that are not there are offline.
-    let is_meter = |part: &&str| {
-        let name = part.split_whitespace().last().unwrap_or_default();
-        name == "CPU" || name.parse::<u32>().is_ok()
-    };
-    let meters = |line: &str| {
-        let parts: Vec<&str> = line.split('[').collect();
-        let mut count = 0;
-        for pair in parts.windows(2) {
-            let inside = pair[1].split(']').next().unwrap_or_default();
-            if is_meter(&pair[0].split(']').next_back().unwrap_or_default())
-                && !inside.contains("offline")
-            {
-                count += 1;
-            }
-        }
-        count
-    };
-    let count: u32 = seen.text.lines().take(8).map(meters).sum();
-    table.put("htop", Cpus, seen.cpus(Some(f64::from(count)), FILE));
+    let meters: Vec<(&str, &str)> = seen.text.lines().take(8).flat_map(meters).collect();
+    let online = meters.iter().filter(|(_, bar)| !bar.contains("offline"));
+    table.put("htop", Cpus, seen.cpus(Some(online.count() as f64), FILE));
+    let verdict = seen.cpus_from_zero(Some(meters.len() as f64));
+    table.symptom("htop: no meter of a CPU that is not there", verdict);
     let total = after(&seen, "Mem[").split('/').nth(1).map(numbers);
     let kb = total.and_then(|numbers| Some(numbers.first()? * 1024.0));
     table.put("htop", Memory, seen.memory_kb(kb, 1024.0, FILE));
@@ -159,8 +155,29 @@ fn nmon(stand: &Stand, table: &mut Table) {
 
 fn atop(stand: &Stand, table: &mut Table) {
     // Its first report covers the time since boot, the second one two seconds.
-    let seen = stand.observe("atop -P CPU,CPL,MEM,DSK,PRC 2 2");
+    let seen = stand.observe("atop -P CPU,cpu,CPL,MEM,DSK,PRC 2 2");
     let reports: Vec<&str> = seen.text.split("SEP").collect();
+    let busy_ticks = |label: &str| -> f64 {
+        let lines = reports.get(1).map_or("", |report| report).lines();
+        let rows = lines
+            .filter(|line| line.starts_with(label))
+            .map(|row| row.split(' '));
+        // System and user.
+        rows.flat_map(|row| row.skip(8).take(2))
+            .filter_map(|word| word.parse::<f64>().ok())
+            .sum()
+    };
+    let (all, each) = (busy_ticks("CPU "), busy_ticks("cpu "));
+    // Which is row by row from 0, whether or not there is a CPU 0.
+    let verdict = if each == 0.0 && stand.cpus().last() >= Some(&(stand.cpus().len() as u32)) {
+        Verdict::Limit("ids from 0")
+    } else {
+        Verdict::holds(
+            all > 0.0 && (all - each).abs() <= 3.0,
+            format!("{all} {each}"),
+        )
+    };
+    table.symptom("atop: its lines for each CPU add up", verdict);
     let field = |report: usize, label: &str, index: usize| -> Option<f64> {
         let mut lines = reports.get(report)?.lines();
         lines
@@ -201,7 +218,6 @@ fn atop_goes_on_where_processes_have_ended_and_nobody_waits_for_them() {
     if let Err(why) = docker.prepare(Image::Tools) {
         skip!("{why}");
     }
-    let _turn = alone();
     let daemon = Daemon::start(&[]);
     let volumes = proc_volumes(&daemon, &["loadavg", "stat", "uptime"]);
     let container = docker.container(Image::Tools, &volumes);
