@@ -16,7 +16,9 @@ pub fn check(stand: &Stand, table: &mut Table) {
     }
     if stand.has(table, "nginx") {
         let seen = stand.observe(
-            "nginx -c /tools/nginx.conf; ps -eo args= | grep -c '^nginx: worker'; \
+            "nginx -c /tools/nginx.conf
+             for i in $(seq 50); do ps -eo args= | grep -q '^nginx: worker' && break; sleep 0.1; done
+             sleep 0.5; ps -eo args= | grep -c '^nginx: worker'
              nginx -c /tools/nginx.conf -s quit 2>/dev/null",
         );
         table.put("nginx", Cpus, seen.cpus(seen.number("", 0), FILE));
