@@ -31,16 +31,18 @@ pub enum Controller {
     Cpuset,
     Blkio,
     Hugetlb,
+    Pids,
 }
 
 impl Controller {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Memory,
         Self::Cpu,
         Self::Cpuacct,
         Self::Cpuset,
         Self::Blkio,
         Self::Hugetlb,
+        Self::Pids,
     ];
 
     /// The name in mount options and in `/proc/PID/cgroup`.
@@ -53,6 +55,7 @@ impl Controller {
             Self::Cpuset => "cpuset",
             Self::Blkio => "blkio",
             Self::Hugetlb => "hugetlb",
+            Self::Pids => "pids",
         }
     }
 }

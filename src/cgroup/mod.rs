@@ -265,16 +265,10 @@ impl Cgroup {
     /// # Errors
     /// As [`Cgroup::memory`].
     pub fn threads(&self) -> Result<Vec<i32>, Error> {
-        let own = self
-            .layout
-            .hierarchies
-            .iter()
-            .zip(&self.nodes)
-            .find_map(|(hierarchy, node)| {
-                let node = node.as_ref().filter(|node| !node.is_root())?;
-                Some((hierarchy.version, node))
-            });
-        let Some((version, node)) = own else {
+        let Some((version, node)) = self.own().and_then(|index| {
+            let hierarchy = self.layout.hierarchies.get(index)?;
+            Some((hierarchy.version, self.nodes.get(index)?.as_ref()?))
+        }) else {
             return Ok(Vec::new());
         };
         let file = match version {
@@ -305,6 +299,31 @@ impl Cgroup {
             pending.extend(below(&node));
         }
         Ok(threads)
+    }
+
+    /// The first hierarchy in which this is not the root cgroup.
+    fn own(&self) -> Option<usize> {
+        let is_own = |node: &Option<Arc<Node>>| node.as_ref().is_some_and(|node| !node.is_root());
+        self.nodes.iter().position(is_own)
+    }
+
+    /// How many threads there are in this cgroup and those below it, with those that have
+    /// ended and wait for their parent, which [`Cgroup::threads`] does not tell of
+    /// (kernel: `pids.current`). `None` if no cgroup of the same path counts them.
+    ///
+    /// # Errors
+    /// As [`Cgroup::memory`].
+    pub fn thread_count(&self) -> Result<Option<u64>, Error> {
+        let Some((_, node)) = self.accounted(Controller::Pids) else {
+            return Ok(None);
+        };
+        let path = |index: Option<usize>| self.paths.get(index?)?.as_ref();
+        // Where the hierarchy of pids is coarser, others are counted too.
+        if path(self.layout.index_of(Controller::Pids)) != path(self.own()) {
+            return Ok(None);
+        }
+        let file = "pids.current";
+        node.read(file)?.map(|text| number(file, &text)).transpose()
     }
 }
 

@@ -53,5 +53,6 @@ pub(super) const fn files(controller: Controller, version: Version) -> (Files, F
         ),
         (Controller::Blkio, Version::V2) => (&[], &["io.stat"]),
         (Controller::Hugetlb, _) => (&[], &[]),
+        (Controller::Pids, _) => (&[], &["pids.current"]),
     }
 }

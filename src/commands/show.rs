@@ -139,7 +139,7 @@ const fn controllers(file: ProcFile) -> &'static [Controller] {
             &[Controller::Memory]
         }
         ProcFile::Vmstat => &[Controller::Memory, Controller::Blkio],
-        ProcFile::Loadavg => &[Controller::Cpuacct],
+        ProcFile::Loadavg => &[Controller::Cpuacct, Controller::Pids],
         ProcFile::Interrupts | ProcFile::Softirqs | ProcFile::Stat | ProcFile::Uptime => {
             &[Controller::Cpuacct, Controller::Cpuset, Controller::Cpu]
         }

@@ -20,7 +20,7 @@ const MOST_INSPECTED: usize = 1000;
 /// Threads of a container at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tasks {
-    /// All threads.
+    /// All threads, with those that have ended and wait for their parent.
     pub total: u64,
     /// Threads that run or could run.
     pub running: u64,
@@ -116,8 +116,9 @@ impl TaskCount {
                 states
             }
         };
+        let listed = threads.len() as u64;
         Ok(Tasks {
-            total: threads.len() as u64,
+            total: cgroup.thread_count()?.unwrap_or(0).max(listed),
             running: states.running,
             blocked: states.blocked,
             newest: states.newest.1,

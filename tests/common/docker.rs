@@ -20,6 +20,21 @@ pub const SIX_FILES: [&str; 6] = ["uptime", "swaps", "stat", "diskstats", "memin
 pub enum Image {
     Busybox,
     Debian,
+    /// Debian with every tool of the acceptance battery.
+    Tools,
+    /// An older release of Debian with its procps, by its name.
+    Old(&'static str),
+}
+
+impl Image {
+    fn stem(self) -> &'static str {
+        match self {
+            Self::Busybox => "busybox",
+            Self::Debian => "debian",
+            Self::Tools => "tools",
+            Self::Old(suite) => suite,
+        }
+    }
 }
 
 /// A Docker daemon, shared by the tests of one binary.
@@ -137,25 +152,24 @@ impl Docker {
         run_within(&mut self.command(args), patience(60))
     }
 
+    /// Makes an image, or says why it cannot be made here.
+    pub fn prepare(&self, image: Image) -> Result<(), String> {
+        self.image(image).map(drop)
+    }
+
     /// The name of an image, imported at the first use.
     fn image(&self, image: Image) -> Result<String, String> {
         let mut images = self.images.lock();
         if let Some((_, name)) = images.iter().find(|(made, _)| *made == image) {
             return Ok(name.clone());
         }
-        let name = unique(if image == Image::Busybox {
-            "busybox"
-        } else {
-            "debian"
-        });
-        let limit = Duration::from_secs(600);
-        let imported = match image {
-            Image::Debian => {
-                let tar = images::debian_tar()?;
-                run_within(self.command(&["import"]).arg(tar).arg(&name), limit)
-            }
+        let name = unique(image.stem());
+        let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let tar = match image {
+            Image::Debian => images::debian_tar()?,
+            Image::Tools => images::tools_tar()?,
+            Image::Old(suite) => images::old_tar(suite)?,
             Image::Busybox => {
-                let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
                 let (root, tar) = (dir.path().join("root"), dir.path().join("tar"));
                 fs::create_dir(&root).map_err(|error| error.to_string())?;
                 images::make_busybox(&root)?;
@@ -165,9 +179,11 @@ impl Docker {
                     tar.display()
                 ))
                 .ok();
-                run_within(self.command(&["import"]).arg(tar).arg(&name), limit)
+                tar
             }
         };
+        let limit = Duration::from_secs(600);
+        let imported = run_within(self.command(&["import"]).arg(tar).arg(&name), limit);
         if !imported.succeeded() {
             return Err(format!("docker import failed: {}", imported.err));
         }

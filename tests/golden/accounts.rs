@@ -163,6 +163,19 @@ fn a_machine_without_cgroups_is_refused() {
 }
 
 #[test]
+fn threads_are_counted_only_where_nobody_elses_are() {
+    let tree = Tree::copy_of("debian12-v1");
+    let pids = tree.root.join("sys/fs/cgroup/pids/docker");
+    fs::create_dir_all(pids.join("c0ffee")).unwrap();
+    fs::write(pids.join("pids.current"), "99\n").unwrap();
+    fs::write(pids.join("c0ffee/pids.current"), "4\n").unwrap();
+    for (path, count) in [("/docker/c0ffee", Some(4)), ("/docker", None), ("/", None)] {
+        let memberships = format!("4:memory:/docker/c0ffee\n8:pids:{path}\n");
+        assert_eq!(tree.cgroup(&memberships).thread_count().unwrap(), count);
+    }
+}
+
+#[test]
 fn a_removed_cgroup_is_gone_even_when_another_one_takes_its_name() {
     for (fixture, directories) in [
         ("debian13-v2", &["system.slice/docker-c0ffee.scope"][..]),
@@ -195,6 +208,12 @@ fn a_removed_cgroup_is_gone_even_when_another_one_takes_its_name() {
             cpuset: Err(Fault::Gone),
             io: Err(Fault::Gone),
             threads: Err(Fault::Gone),
+            // The v1 machine has no hierarchy of pids.
+            thread_count: if fixture == "debian13-v2" {
+                Err(Fault::Gone)
+            } else {
+                Ok(None)
+            },
         };
         assert_eq!(Figures::read(&old), gone, "{fixture}");
         assert!(!old.is_alive());

@@ -112,6 +112,7 @@ fn bad_files_of_cgroup_v2() {
         "cpuset.cpus.effective",
         "io.stat",
         "cgroup.threads",
+        "pids.current",
     ];
     let files = files.map(|file| (SCOPE, file));
     let tree = Tree::copy_of("debian13-v2");
@@ -120,6 +121,7 @@ fn bad_files_of_cgroup_v2() {
         &[
             (&format!("{SCOPE}/hugetlb.2MB.max"), "8388608\n"),
             (&format!("{SCOPE}/hugetlb.2MB.current"), "2097152\n"),
+            (&format!("{SCOPE}/pids.current"), "7\n"),
             ("system.slice/hugetlb.2MB.max", "16777216\n"),
             ("system.slice/hugetlb.2MB.current", "4194304\n"),
             ("system.slice/memory.swap.current", "33554432\n"),
@@ -197,6 +199,15 @@ fn v2(file: &'static str, bad: Bad, good: Figures, above: Figures) -> Figures {
         },
         ("cgroup.threads", bad) => Figures {
             threads: bad.fault(file),
+            ..good
+        },
+        // Without the controller the list of threads is all that is known.
+        ("pids.current", Bad::Missing) => Figures {
+            thread_count: Ok(None),
+            ..good
+        },
+        ("pids.current", bad) => Figures {
+            thread_count: bad.fault(file),
             ..good
         },
         (_, bad) => Figures {

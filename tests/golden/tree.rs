@@ -83,6 +83,7 @@ pub struct Figures {
     pub cpuset: Result<Option<CpuSet>, Fault>,
     pub io: Result<Vec<DeviceIo>, Fault>,
     pub threads: Result<Vec<i32>, Fault>,
+    pub thread_count: Result<Option<u64>, Fault>,
 }
 
 /// [`Error`] with the file that is to blame, in a form that can be compared.
@@ -113,6 +114,7 @@ impl Figures {
             cpuset: cgroup.cpuset().map_err(Fault::from),
             io: cgroup.io().map_err(Fault::from),
             threads: cgroup.threads().map_err(Fault::from),
+            thread_count: cgroup.thread_count().map_err(Fault::from),
         }
     }
 
