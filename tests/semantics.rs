@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use lxcfs::parse::pressure::Share;
 use lxcfs::view::{Class, arcstats, meminfo, stat, vmstat};
 
 /// The rows of the table below the heading of this file: every line in it with the
@@ -72,6 +73,7 @@ fn every_table_has_the_same_columns_and_only_the_five_classes() {
         "/proc/vmstat",
         "/proc/slabinfo",
         "/proc/spl/kstat/zfs/arcstats",
+        "/proc/pressure",
     ] {
         for (line, cells) in rows(file) {
             assert_eq!(cells.len(), 4, "{file}: {line}");
@@ -88,6 +90,12 @@ fn meminfo_is_documented_as_it_is_rendered() {
 #[test]
 fn stat_is_documented_as_it_is_rendered() {
     assert_eq!(documented("/proc/stat"), rendered(stat::LINES.into_iter()));
+}
+
+#[test]
+fn pressure_is_documented_as_it_is_rendered() {
+    let lines = Share::ALL.map(|share| (share.name(), Class::Exact));
+    assert_eq!(documented("/proc/pressure"), rendered(lines.into_iter()));
 }
 
 #[test]

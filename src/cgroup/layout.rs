@@ -277,7 +277,7 @@ impl Hierarchy {
     }
 
     /// Opens `path` and, as its parents, all directories on the way.
-    fn open(&self, path: &str) -> io::Result<Arc<Node>> {
+    pub(super) fn open(&self, path: &str) -> io::Result<Arc<Node>> {
         let below = match self.mounted_path.as_str() {
             "/" => path,
             mounted => path.strip_prefix(mounted).ok_or(io::ErrorKind::NotFound)?,

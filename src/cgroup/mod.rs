@@ -4,6 +4,7 @@ pub mod account;
 mod hugetlb;
 mod layout;
 mod node;
+mod pressure;
 mod sources;
 mod v1;
 mod v2;

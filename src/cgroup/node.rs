@@ -50,7 +50,9 @@ impl FdBudget {
         }
     }
 
-    fn take(&self) -> bool {
+    /// Whether there is room for one more, which is then taken.
+    #[must_use]
+    pub fn take(&self) -> bool {
         self.used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
                 (used < self.limit).then_some(used + 1)
@@ -58,7 +60,8 @@ impl FdBudget {
             .is_ok()
     }
 
-    fn give_back(&self, count: usize) {
+    /// Makes room for so many that have been taken.
+    pub fn give_back(&self, count: usize) {
         self.used.fetch_sub(count, Ordering::Relaxed);
     }
 }
@@ -208,6 +211,20 @@ impl Node {
                 file,
                 source: errno.into(),
             }),
+        }
+    }
+
+    /// Opens `file` for reading and writing; `None` if this cgroup has no such file.
+    ///
+    /// # Errors
+    /// `ENODEV` when the cgroup has been removed, else what open(2) says.
+    pub fn open_to_write(&self, file: &str) -> Result<Option<OwnedFd>, Errno> {
+        let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
+        match openat(&self.dir, file, flags, Mode::empty()) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(Errno::ENOENT | Errno::ENODEV) if self.is_alive() => Ok(None),
+            Err(Errno::ENOENT) => Err(Errno::ENODEV),
+            Err(errno) => Err(errno),
         }
     }
 

@@ -285,7 +285,7 @@ fn report_compatible_options(args: &DaemonArgs) {
         (
             args.enable_psi_poll,
             "--enable-psi-poll",
-            "there are no pressure files yet",
+            "triggers can always be polled",
         ),
         (
             args.enable_cgroup,

@@ -13,7 +13,7 @@ use super::settings::Settings;
 use crate::cli::DaemonArgs;
 use crate::container::Journal;
 use crate::container::load::PERIOD_NSEC;
-use crate::fs::{Death, Ledger, LxcFs, SysTree, Views};
+use crate::fs::{Death, Ledger, LxcFs, SysTree, TriggerFiles, Views};
 use crate::session::control::{self, Control, Order, Sign};
 use crate::session::held::Held;
 use crate::session::mount::Mount;
@@ -87,7 +87,11 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
     };
     let ledger =
         Ledger::resume(&held.ledger, death).context("cannot use the memory of open files")?;
-    let filesystem = LxcFs::new(Arc::clone(&views), sys, ledger);
+    let files = TriggerFiles {
+        parking: held.parking.try_clone()?,
+        events: held.events.try_clone()?,
+    };
+    let filesystem = LxcFs::new(Arc::clone(&views), sys, ledger, files);
     // Before the first answer: a holder that has not heard this takes the server for one
     // that cannot serve.
     control.sign(Sign::Serves, pid)?;

@@ -27,7 +27,7 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     let views = Views::open(KEPT_FDS, policy, Journal::none(), None)
         .context("cannot read the host's figures")?;
     let mut files = ProcFile::ALL.to_vec();
-    files.retain(|file| *file != ProcFile::Arcstats || views.has_arcstats());
+    files.retain(|file| views.permissions(*file).is_some());
     if let Some(name) = &args.file {
         files = vec![by_name(name, &files)?];
     }
@@ -115,19 +115,29 @@ fn explain(file: ProcFile, resolved: &Resolved) -> Result<String, std::fmt::Erro
                 controller.v1_name()
             )?;
         }
-        for Source { path, content } in sources {
-            match content.trim_end().split_once('\n') {
-                None => writeln!(text, "{} = {}", path.display(), content.trim_end())?,
-                Some(_) => {
-                    writeln!(text, "{}:", path.display())?;
-                    content
-                        .lines()
-                        .try_for_each(|line| writeln!(text, "    {line}"))?;
-                }
-            }
+        sources
+            .iter()
+            .try_for_each(|source| write_source(&mut text, source))?;
+    }
+    if let Some(resource) = file.resource() {
+        match resolved.container.cgroup.pressure_source(resource) {
+            Some(source) => write_source(&mut text, &source)?,
+            None => writeln!(text, "pressure: not accounted for this cgroup")?,
         }
     }
     Ok(text)
+}
+
+fn write_source(text: &mut String, Source { path, content }: &Source) -> std::fmt::Result {
+    match content.trim_end().split_once('\n') {
+        None => writeln!(text, "{} = {}", path.display(), content.trim_end()),
+        Some(_) => {
+            writeln!(text, "{}:", path.display())?;
+            content
+                .lines()
+                .try_for_each(|line| writeln!(text, "    {line}"))
+        }
+    }
 }
 
 /// What a file is made of.
@@ -138,6 +148,10 @@ const fn controllers(file: ProcFile) -> &'static [Controller] {
         ProcFile::Arcstats | ProcFile::Meminfo | ProcFile::Slabinfo | ProcFile::Swaps => {
             &[Controller::Memory]
         }
+        ProcFile::PressureCpu
+        | ProcFile::PressureIo
+        | ProcFile::PressureIrq
+        | ProcFile::PressureMemory => &[],
         ProcFile::Vmstat => &[Controller::Memory, Controller::Blkio],
         ProcFile::Loadavg => &[Controller::Cpuacct, Controller::Pids],
         ProcFile::Interrupts | ProcFile::Softirqs | ProcFile::Stat | ProcFile::Uptime => {

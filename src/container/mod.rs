@@ -43,6 +43,7 @@ use crate::parse::cpu_list::CpuSet;
 use crate::parse::diskstats::Device;
 use crate::parse::keyed::DeviceNumber;
 use crate::parse::numa_stat::NumaStat;
+use crate::parse::pressure::{Pressure, Resource};
 
 /// How long the disks behind the mounts are taken for the same.
 const BACKING_LIFETIME: Duration = Duration::from_secs(30);
@@ -227,6 +228,22 @@ impl Container {
                 allowed.lowest(usize::try_from(millis.div_ceil(1000)).unwrap_or(usize::MAX))
             }
             _ => allowed,
+        })
+    }
+
+    /// Pressure on a resource. All zero where no cgroup accounts it.
+    ///
+    /// # Errors
+    /// [`Gone`] when the cgroup has been removed.
+    pub fn pressure(&self, resource: Resource) -> Result<Pressure, Gone> {
+        self.or_last(self.cgroup.pressure(resource), "pressure", |state| {
+            let [cpu, io, irq, memory] = &mut state.pressure;
+            match resource {
+                Resource::Cpu => cpu,
+                Resource::Io => io,
+                Resource::Irq => irq,
+                Resource::Memory => memory,
+            }
         })
     }
 

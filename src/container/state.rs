@@ -14,6 +14,7 @@ use crate::cgroup::account::{DeviceIo, Memory};
 use crate::parse::cpu_list::CpuSet;
 use crate::parse::keyed::DeviceNumber;
 use crate::parse::numa_stat::NumaStat;
+use crate::parse::pressure::{Pressure, Resource};
 
 /// The load average is kept up for containers whose file was read in this time.
 const LOAD_KEPT_NSEC: u64 = 15 * 60 * 1_000_000_000;
@@ -33,6 +34,7 @@ pub(super) struct State {
     pub(super) tasks: Tasks,
     pub(super) memory_nodes: CpuSet,
     pub(super) numa_stat: NumaStat,
+    pub(super) pressure: [Pressure; Resource::ALL.len()],
     /// Disks behind the mounts, and when they were found.
     pub(super) backing: Option<(Instant, Arc<[DeviceNumber]>)>,
     /// Whether something has changed that is to outlive the process.
@@ -53,6 +55,7 @@ stored!(State {
     tasks,
     memory_nodes,
     numa_stat,
+    pressure,
     backing,
     is_unsaved,
 });

@@ -2,13 +2,15 @@
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, Notifier,
-    OpenAccMode, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry,
-    ReplyIoctl, ReplyOpen, Request,
+    BsdFileFlags, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
+    Notifier, OpenAccMode, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen,
+    ReplyPoll, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 use nix::errno::Errno;
 use nix::sys::stat::SFlag;
@@ -23,14 +25,18 @@ use super::linger::Linger;
 use super::sendfile::NotedSizes;
 use super::sys_views::{self, SysViews};
 use super::sysfs::SysTree;
-use super::tree::{self, BLOCK, CPU, Entry, NODE, SPL};
+use super::tree::{self, BLOCK, CPU, Entry, NODE, PRESSURE, ProcFile, SPL};
+use super::triggers::{READY, TriggerFiles, Triggers, What};
 use super::views::Views;
-use crate::host::boottime_nsec;
+use crate::host::{boottime_nsec, kernel_is_since};
+use crate::parse::pressure::{Resource, Trigger};
 
 /// What never changes may stay in the kernel's caches for this long.
 const FOREVER: Duration = Duration::from_secs(86_400);
 /// Entries of the host's sysfs come and go with CPUs that are plugged in.
 const A_WHILE: Duration = Duration::from_secs(60);
+/// The kernel marks the number of a request that it sends again.
+const SENT_AGAIN: u64 = 1 << 63;
 /// For what differs from one reader to the next: the kernel's caches know no readers.
 const NEVER: Duration = Duration::ZERO;
 
@@ -39,6 +45,7 @@ const NEVER: Duration = Duration::ZERO;
 pub struct LxcFs {
     shared: Arc<Guarded<Shared>>,
     sizes: Arc<NotedSizes>,
+    triggers: Arc<Triggers>,
     linger: Arc<Linger>,
     drain: Arc<Drain>,
 }
@@ -49,6 +56,7 @@ struct Shared {
     sys: SysViews,
     handles: Handles,
     sizes: Arc<NotedSizes>,
+    triggers: Arc<Triggers>,
     /// Shown as all times of all files: the same for every server.
     times: SystemTime,
     #[cfg(debug_assertions)]
@@ -57,12 +65,14 @@ struct Shared {
 
 impl LxcFs {
     /// A file system of `views` and the host's `sys`, which goes on with what an
-    /// earlier server left in `ledger`.
+    /// earlier server left in `ledger` and `files`.
     #[must_use]
-    pub fn new(views: Arc<Views>, sys: SysTree, ledger: Ledger) -> Self {
+    pub fn new(views: Arc<Views>, sys: SysTree, ledger: Ledger, files: TriggerFiles) -> Self {
         let now_nsec = boottime_nsec();
         let sizes = Arc::new(NotedSizes::new(now_nsec / 1000));
         let times = views.host_start();
+        let triggers = Triggers::resume(Arc::clone(&views), ledger.triggers, files);
+        let triggers = Arc::new(triggers);
         let shared = Shared {
             sys: SysViews::new(Arc::clone(&views), sys),
             views,
@@ -70,6 +80,7 @@ impl LxcFs {
             // of them than nanoseconds.
             handles: Handles::new(now_nsec, ledger.snapshots),
             sizes: Arc::clone(&sizes),
+            triggers: Arc::clone(&triggers),
             times,
             #[cfg(debug_assertions)]
             faults: Faults::from_environment(),
@@ -77,6 +88,7 @@ impl LxcFs {
         Self {
             shared: Arc::new(Guarded::new(shared, ledger.in_flight)),
             sizes,
+            triggers,
             linger: Arc::default(),
             drain: Arc::default(),
         }
@@ -84,6 +96,7 @@ impl LxcFs {
 
     /// Lets the file system send notifications to the kernel and wait for requests.
     pub fn connect(&self, notifier: Notifier, connection: OwnedFd) {
+        self.triggers.start(notifier.clone());
         self.sizes.connect(notifier);
         self.linger.connect(connection);
     }
@@ -107,6 +120,7 @@ impl Shared {
     /// Whether the host has nothing that a fixed directory is about.
     fn is_missing(&self, inode: u64) -> bool {
         match inode {
+            PRESSURE => self.children(PRESSURE).next().is_none(),
             SPL => !self.views.has_arcstats(),
             _ => self.sys.lacks(inode),
         }
@@ -114,11 +128,7 @@ impl Shared {
 
     fn look_up(&self, parent: u64, name: &OsStr) -> Result<Attributes, Errno> {
         let name = name.to_str().ok_or(Errno::ENOENT)?;
-        if let Some((_, inode, entry)) = tree::children(parent).find(|(known, _, _)| *known == name)
-        {
-            if self.is_missing(inode) {
-                return Err(Errno::ENOENT);
-            }
+        if let Some((_, inode, entry)) = self.children(parent).find(|(known, ..)| *known == name) {
             self.sizes.on_noted(inode);
             return Ok((self.fixed_attributes(inode, entry), FOREVER));
         }
@@ -127,6 +137,14 @@ impl Shared {
         }
         let (inode, attributes) = self.sys.look_up(parent, name)?;
         Ok(self.sys_attributes(inode, &attributes))
+    }
+
+    /// What is in a fixed directory on this machine.
+    fn children(&self, parent: u64) -> impl Iterator<Item = (&'static str, u64, Entry)> {
+        tree::children(parent).filter(|(_, inode, entry)| match entry {
+            Entry::Directory => !self.is_missing(*inode),
+            Entry::Proc(file) => self.views.permissions(*file).is_some(),
+        })
     }
 
     fn attributes(&self, inode: u64, has_handle: bool, reader: i32) -> Result<Attributes, Errno> {
@@ -142,7 +160,7 @@ impl Shared {
 
     fn open(&self, inode: u64, reader: i32, flags: OpenFlags) -> Result<u64, Errno> {
         if flags.acc_mode() != OpenAccMode::O_RDONLY {
-            return Err(Errno::EACCES);
+            self.check_writable(inode, reader)?;
         }
         if tree::entry(inode).is_some() {
             self.sizes.on_open(inode);
@@ -150,6 +168,46 @@ impl Shared {
             self.sys.check_open(inode, reader)?;
         }
         Ok(self.handles.open())
+    }
+
+    /// Pressure files alone are written to, by those that the kernel would let do it.
+    fn check_writable(&self, inode: u64, writer: i32) -> Result<(), Errno> {
+        if pressure_file(inode).is_none() {
+            return Err(Errno::EACCES);
+        }
+        if !kernel_is_since(6, 4) && !self.views.may_use_resources(writer) {
+            return Err(Errno::EPERM);
+        }
+        Ok(())
+    }
+
+    /// Sets a trigger.
+    fn write(&self, inode: u64, handle: u64, data: &[u8], by: &Request) -> Result<(), Errno> {
+        let (file, resource) = pressure_file(inode).ok_or(Errno::EBADF)?;
+        let again = by.unique().0 & SENT_AGAIN != 0;
+        if !again && self.triggers.has(handle) {
+            return Err(Errno::EBUSY);
+        }
+        let trigger = Trigger::parse(data).ok_or(Errno::EINVAL)?;
+        let is_allowed = !trigger.is_privileged() || self.views.may_use_resources(reader(by));
+        if !is_allowed || !self.views.has_line(resource, trigger.share) {
+            return Err(Errno::EINVAL);
+        }
+        let (stalls, owner) = self.views.stalls(file, reader(by))?;
+        let what = What {
+            resource,
+            trigger,
+            stalls,
+        };
+        self.triggers.set(handle, &what, owner, again)
+    }
+
+    /// The only change of attributes that is let pass, as procfs does: what open(2) with
+    /// `O_TRUNC` asks for has no effect on a pressure file.
+    fn truncate(&self, inode: u64) -> Result<Attributes, Errno> {
+        let (file, _) = pressure_file(inode).ok_or(Errno::EPERM)?;
+        self.sizes.on_noted(inode);
+        Ok((self.fixed_attributes(inode, Entry::Proc(file)), FOREVER))
     }
 
     fn read(
@@ -188,8 +246,8 @@ impl Shared {
             );
         } else {
             entries.extend(
-                tree::children(inode)
-                    .filter(|(_, child, _)| tree::is_listed(*child) && !self.is_missing(*child))
+                self.children(inode)
+                    .filter(|(_, child, _)| tree::is_listed(*child))
                     .map(|(name, child, entry)| (child, kind_of(entry), name.to_owned())),
             );
         }
@@ -199,7 +257,7 @@ impl Shared {
     fn fixed_attributes(&self, inode: u64, entry: Entry) -> FileAttr {
         let (perm, nlink) = match entry {
             Entry::Directory => (0o555, 2),
-            Entry::Proc(file) => (file.mode(), 1),
+            Entry::Proc(file) => (self.views.permissions(file).unwrap_or(0o444), 1),
         };
         self.attr(inode, 0, kind_of(entry), perm, nlink)
     }
@@ -260,6 +318,14 @@ fn file_type(kind: SFlag) -> FileType {
         SFlag::S_IFDIR => FileType::Directory,
         SFlag::S_IFLNK => FileType::Symlink,
         _ => FileType::RegularFile,
+    }
+}
+
+/// The pressure file with this inode number.
+fn pressure_file(inode: u64) -> Option<(ProcFile, Resource)> {
+    match tree::entry(inode)? {
+        Entry::Proc(file) => Some((file, file.resource()?)),
+        Entry::Directory => None,
     }
 }
 
@@ -352,10 +418,55 @@ impl Filesystem for LxcFs {
         }
     }
 
+    fn write(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        handle: FileHandle,
+        _offset: u64,
+        data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<fuser::LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let _turn = self.drain.turn();
+        match self.shared.attempt(request, |shared| {
+            shared.write(inode.0, handle.0, data, request)
+        }) {
+            Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn poll(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        handle: FileHandle,
+        notifier: PollNotifier,
+        _events: PollEvents,
+        _flags: PollFlags,
+        reply: ReplyPoll,
+    ) {
+        let _turn = self.drain.turn();
+        if pressure_file(inode.0).is_none() {
+            reply.poll(READY);
+            return self.linger.after_open(reader(request));
+        }
+        match self.shared.attempt(request, |shared| {
+            Ok(shared.triggers.poll(handle.0, notifier.handle()))
+        }) {
+            Ok(events) => reply.poll(events),
+            Err(errno) => return reply.error(errno),
+        }
+        self.triggers.told(handle.0);
+    }
+
     fn release(
         &self,
         request: &Request,
-        _inode: INodeNo,
+        inode: INodeNo,
         handle: FileHandle,
         _flags: OpenFlags,
         _lock_owner: Option<fuser::LockOwner>,
@@ -365,6 +476,9 @@ impl Filesystem for LxcFs {
         let _turn = self.drain.turn();
         match self.shared.attempt(request, |shared| {
             shared.handles.close(handle.0);
+            if pressure_file(inode.0).is_some() {
+                shared.triggers.remove(handle.0);
+            }
             Ok(())
         }) {
             Ok(()) => reply.ok(),
@@ -399,6 +513,126 @@ impl Filesystem for LxcFs {
             }
             Err(errno) => reply.error(errno),
         }
+    }
+
+    fn setattr(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        _atime: Option<TimeOrNow>,
+        _mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _handle: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let _turn = self.drain.turn();
+        let truncates = size.is_some() && mode.is_none() && uid.is_none() && gid.is_none();
+        match self.shared.attempt(request, |shared| match truncates {
+            true => shared.truncate(inode.0),
+            false => Err(Errno::EPERM),
+        }) {
+            Ok((attr, keep)) => reply.attr(&keep, &attr),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    // Nothing can be made, removed or renamed. The errors are those of procfs.
+
+    fn create(
+        &self,
+        _request: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        _flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let _turn = self.drain.turn();
+        reply.error(fuser::Errno::EACCES);
+    }
+
+    fn mknod(
+        &self,
+        _request: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        _device: u32,
+        reply: ReplyEntry,
+    ) {
+        let _turn = self.drain.turn();
+        reply.error(fuser::Errno::EPERM);
+    }
+
+    fn mkdir(
+        &self,
+        _request: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        reply: ReplyEntry,
+    ) {
+        let _turn = self.drain.turn();
+        reply.error(fuser::Errno::EPERM);
+    }
+
+    fn symlink(
+        &self,
+        _request: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _target: &Path,
+        reply: ReplyEntry,
+    ) {
+        let _turn = self.drain.turn();
+        reply.error(fuser::Errno::EPERM);
+    }
+
+    fn link(
+        &self,
+        _request: &Request,
+        _inode: INodeNo,
+        _parent: INodeNo,
+        _name: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        let _turn = self.drain.turn();
+        reply.error(fuser::Errno::EPERM);
+    }
+
+    fn unlink(&self, _request: &Request, _parent: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+        let _turn = self.drain.turn();
+        reply.error(fuser::Errno::EPERM);
+    }
+
+    fn rmdir(&self, _request: &Request, _parent: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+        let _turn = self.drain.turn();
+        reply.error(fuser::Errno::EPERM);
+    }
+
+    fn rename(
+        &self,
+        _request: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _new_parent: INodeNo,
+        _new_name: &OsStr,
+        _flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let _turn = self.drain.turn();
+        reply.error(fuser::Errno::EPERM);
     }
 
     /// Programs ask whether the file is a terminal. The kernel does not cache the answer.

@@ -1,5 +1,5 @@
 //! What a server leaves to the next one, however it ends: how far open files have been
-//! read, and which requests it was working on.
+//! read, which requests it was working on, and the pressure triggers that are set.
 //!
 //! It lies in a memory file that both have. Nothing in it is needed, so nothing is
 //! believed that does not carry its checksum: a server may die between any two stores.
@@ -7,6 +7,7 @@
 
 mod in_flight;
 mod snapshots;
+mod triggers;
 
 use std::io;
 use std::ops::Range;
@@ -19,12 +20,13 @@ use nix::unistd::ftruncate;
 
 pub(super) use self::in_flight::{InFlight, Poisonous};
 pub(super) use self::snapshots::{BUCKETS, Progress, Snapshots};
+pub(super) use self::triggers::{MOST_TRIGGERS, TriggerRecord, TriggerRecords};
 use crate::sys::shared_memory::SharedMemory;
 
 /// The first word of the memory.
 const MAGIC: u64 = u64::from_be_bytes(*b"lxcfsldg");
 /// Rises with every change of what lies where, or means what.
-const LAYOUT_VERSION: u64 = 1;
+const LAYOUT_VERSION: u64 = 2;
 
 // What lies where, in words. The first page has magic, version and size, then the
 // requests; the second is free.
@@ -32,7 +34,9 @@ const SUSPECTS: Range<usize> = 8..136;
 const SEATS: Range<usize> = 136..648;
 const SLOTS: Range<usize> = 1024..17_408;
 const CONTENT: Range<usize> = 17_408..279_552;
-const WORDS: usize = CONTENT.end;
+const TRIGGER_HANDLES: Range<usize> = 279_552..280_576;
+const TRIGGERS: Range<usize> = 280_576..804_864;
+const WORDS: usize = TRIGGERS.end;
 
 /// How the server before this one ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,13 +54,14 @@ pub enum Death {
 pub struct Ledger {
     pub(super) snapshots: Snapshots,
     pub(super) in_flight: InFlight,
+    pub(super) triggers: TriggerRecords,
 }
 
 impl Ledger {
     /// Goes on with what the previous server, which must have ended by `death`, left in
     /// `memory`, a memory file that may be empty. What is damaged or of another layout is
-    /// dropped. It takes 136 KiB, and what of further 2 MiB is needed for the content of
-    /// files that are read piecemeal at the same time.
+    /// dropped. It takes 144 KiB, what of further 2 MiB is needed for the content of
+    /// files that are read piecemeal at the same time, and 4 KiB for each trigger.
     ///
     /// # Errors
     /// What fstat(2), ftruncate(2) and mmap(2) say.
@@ -81,6 +86,7 @@ impl Ledger {
         let mapped = Arc::new(mapped);
         Ok(Self {
             snapshots: Snapshots::resume(Arc::clone(&mapped)),
+            triggers: TriggerRecords::resume(Arc::clone(&mapped)),
             in_flight: InFlight::resume(mapped, death),
         })
     }
@@ -107,10 +113,21 @@ fn groups<const N: usize>(memory: &SharedMemory, range: Range<usize>) -> &[[Atom
     memory.words().get(range).unwrap_or_default().as_chunks().0
 }
 
+/// The bytes in words, the last one filled up with zeros.
+fn words(bytes: &[u8]) -> impl Iterator<Item = u64> + Clone {
+    bytes.chunks(8).map(|bytes| {
+        let mut whole = [0; 8];
+        for (to, from) in whole.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        u64::from_ne_bytes(whole)
+    })
+}
+
 /// A number that other words, or the same in another order, hardly ever have. Words that
 /// are all zero do not have zero.
 fn checksum(words: impl IntoIterator<Item = u64>) -> u64 {
-    words.into_iter().fold(LAYOUT_VERSION, |sum, word| {
+    words.into_iter().fold(MAGIC ^ LAYOUT_VERSION, |sum, word| {
         let mixed = (sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         mixed ^ mixed >> 32
     })

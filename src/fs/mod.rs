@@ -12,9 +12,11 @@ mod sendfile;
 mod sys_views;
 mod sysfs;
 pub mod tree;
+mod triggers;
 mod views;
 
 pub use self::filesystem::LxcFs;
 pub use self::ledger::{Death, Ledger};
 pub use self::sysfs::SysTree;
+pub use self::triggers::TriggerFiles;
 pub use self::views::Views;

@@ -16,8 +16,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fuser::{INodeNo, Notifier};
-use nix::sys::utsname::uname;
 use parking_lot::RwLock;
+
+use crate::host::kernel_is_since;
 
 /// Distance of two notifications: each touches a page that nobody can have locked, as it
 /// lies beyond the size noted so far.
@@ -39,12 +40,7 @@ impl NotedSizes {
     #[must_use]
     pub fn new(now_usec: u64) -> Self {
         Self {
-            needed: goes_through_page_cache(
-                uname()
-                    .ok()
-                    .as_ref()
-                    .and_then(|name| name.release().to_str()),
-            ),
+            needed: kernel_is_since(6, 5),
             notifier: OnceLock::new(),
             raised: RwLock::default(),
             next: AtomicU64::new(now_usec),
@@ -89,38 +85,6 @@ impl NotedSizes {
                 self.raised.write().insert(inode);
             }
             Err(error) => log::debug!("cannot raise the noted size of inode {inode}: {error}"),
-        }
-    }
-}
-
-/// Whether sendfile(2) goes through the page cache in a kernel of this release. An unknown
-/// one is taken for a new one.
-fn goes_through_page_cache(release: Option<&str>) -> bool {
-    let mut numbers = release
-        .unwrap_or_default()
-        .split(['.', '-', '+'])
-        .map(str::parse::<u32>);
-    match (numbers.next(), numbers.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (6, 5),
-        _ => true,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_kernels_since_6_5_need_the_raised_size() {
-        for (release, needed) in [
-            ("6.5.0-14-generic", true),
-            ("6.12.117+deb13-cloud-amd64", true),
-            ("7.0", true),
-            ("6.4.16", false),
-            ("4.18.0-553.el8_10.x86_64", false),
-            ("odd", true),
-        ] {
-            assert_eq!(goes_through_page_cache(Some(release)), needed, "{release}");
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The fixed part of the tree. Inode numbers are constants: they must survive
 //! restarts and upgrades, since the kernel keeps them as long as the mount lives.
 
+use crate::parse::pressure::Resource;
+
 /// Inode number of the file system's root.
 pub const ROOT: u64 = 1;
 /// Inode number of `/sys/devices/system/cpu`, below which the host's tree is narrowed.
@@ -9,6 +11,8 @@ pub const CPU: u64 = 6;
 pub const NODE: u64 = 10;
 /// Inode number of `/sys/block`, where the disks have the container's figures.
 pub const BLOCK: u64 = 11;
+/// Inode number of `/proc/pressure`, which not every machine has.
+pub const PRESSURE: u64 = 12;
 /// Inode number of `/proc/spl`. It is there on hosts with ZFS only, and not listed: LXC's
 /// mount hook lays what `/proc` lists over the container's own, directories whole, and
 /// would hide all other files of that directory.
@@ -29,6 +33,14 @@ pub enum ProcFile {
     Loadavg,
     /// `/proc/meminfo`
     Meminfo,
+    /// `/proc/pressure/cpu`
+    PressureCpu,
+    /// `/proc/pressure/io`
+    PressureIo,
+    /// `/proc/pressure/irq`
+    PressureIrq,
+    /// `/proc/pressure/memory`
+    PressureMemory,
     /// `/proc/slabinfo`
     Slabinfo,
     /// `/proc/softirqs`
@@ -45,13 +57,17 @@ pub enum ProcFile {
 
 impl ProcFile {
     /// All of them, by name.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::Arcstats,
         Self::Cpuinfo,
         Self::Diskstats,
         Self::Interrupts,
         Self::Loadavg,
         Self::Meminfo,
+        Self::PressureCpu,
+        Self::PressureIo,
+        Self::PressureIrq,
+        Self::PressureMemory,
         Self::Slabinfo,
         Self::Softirqs,
         Self::Stat,
@@ -70,6 +86,10 @@ impl ProcFile {
             Self::Interrupts => "interrupts",
             Self::Loadavg => "loadavg",
             Self::Meminfo => "meminfo",
+            Self::PressureCpu => "pressure/cpu",
+            Self::PressureIo => "pressure/io",
+            Self::PressureIrq => "pressure/irq",
+            Self::PressureMemory => "pressure/memory",
             Self::Slabinfo => "slabinfo",
             Self::Softirqs => "softirqs",
             Self::Stat => "stat",
@@ -101,6 +121,7 @@ impl ProcFile {
     const fn directory(self) -> u64 {
         match self {
             Self::Arcstats => ZFS,
+            _ if self.resource().is_some() => PRESSURE,
             _ => PROC,
         }
     }
@@ -119,6 +140,22 @@ impl ProcFile {
             Self::Arcstats => 25,
             Self::Interrupts => 26,
             Self::Softirqs => 27,
+            Self::PressureCpu => 28,
+            Self::PressureIo => 29,
+            Self::PressureIrq => 30,
+            Self::PressureMemory => 31,
+        }
+    }
+
+    /// The resource whose pressure the file shows.
+    #[must_use]
+    pub const fn resource(self) -> Option<Resource> {
+        match self {
+            Self::PressureCpu => Some(Resource::Cpu),
+            Self::PressureIo => Some(Resource::Io),
+            Self::PressureIrq => Some(Resource::Irq),
+            Self::PressureMemory => Some(Resource::Memory),
+            _ => None,
         }
     }
 }
@@ -133,7 +170,7 @@ pub enum Entry {
 }
 
 /// Directories: inode, inode of the parent, name.
-const DIRECTORIES: [(u64, u64, &str); 11] = [
+const DIRECTORIES: [(u64, u64, &str); 12] = [
     (ROOT, ROOT, ""),
     (2, ROOT, "proc"),
     (3, ROOT, "sys"),
@@ -142,6 +179,7 @@ const DIRECTORIES: [(u64, u64, &str); 11] = [
     (CPU, 5, "cpu"),
     (NODE, 5, "node"),
     (BLOCK, 3, "block"),
+    (PRESSURE, PROC, "pressure"),
     (SPL, PROC, "spl"),
     (41, SPL, "kstat"),
     (ZFS, 41, "zfs"),
@@ -215,12 +253,14 @@ mod tests {
     #[test]
     fn inode_numbers_are_those_of_the_first_release() {
         let numbers: Vec<_> = children(PROC)
+            .chain(children(PRESSURE))
             .map(|(name, inode, _)| (name, inode))
             .filter(|(_, inode)| is_listed(*inode))
             .collect();
         assert_eq!(
             numbers,
             [
+                ("pressure", 12),
                 ("cpuinfo", 16),
                 ("diskstats", 17),
                 ("interrupts", 26),
@@ -231,7 +271,11 @@ mod tests {
                 ("stat", 20),
                 ("swaps", 21),
                 ("uptime", 22),
-                ("vmstat", 23)
+                ("vmstat", 23),
+                ("cpu", 28),
+                ("io", 29),
+                ("irq", 30),
+                ("memory", 31)
             ]
         );
     }

@@ -2,6 +2,7 @@
 //! of and has them rendered.
 
 mod memory;
+mod pressure;
 mod sys;
 
 use std::io;
@@ -13,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use nix::errno::Errno;
 use nix::unistd::getpid;
 
+pub use self::pressure::Stalls;
 use super::tree::ProcFile;
 use crate::cgroup::account::{Memory, Swap};
 use crate::cgroup::{Controller, FdBudget, Layout};
@@ -31,6 +33,8 @@ use crate::view::swaps::SwapView;
 #[derive(Debug)]
 pub struct Views {
     host: Arc<Host>,
+    layout: Arc<Layout>,
+    kept_fds: Arc<FdBudget>,
     containers: Containers,
     off: AtomicBool,
 }
@@ -51,16 +55,19 @@ impl Views {
         let root = Path::new("/");
         let host = Arc::new(Host::open(root)?);
         let mountinfo = host.proc.read(getpid().as_raw(), "mountinfo")?;
-        let layout = Layout::detect(&mountinfo, root, &Arc::new(FdBudget::new(kept_fds)))?;
+        let kept_fds = Arc::new(FdBudget::new(kept_fds));
+        let layout = Arc::new(Layout::detect(&mountinfo, root, &kept_fds)?);
         Ok(Self {
             containers: Containers::new(
                 Arc::clone(&host),
-                Arc::new(layout),
+                Arc::clone(&layout),
                 policy,
                 journal,
                 watch,
             ),
             host,
+            layout,
+            kept_fds,
             off: AtomicBool::new(false),
         })
     }
@@ -125,6 +132,17 @@ impl Views {
         let mut text = Vec::with_capacity(4096);
         view::cpuinfo::render(&self.host.cpuinfo_of_linux32(), &shown, &mut text);
         Ok(text)
+    }
+
+    /// The permissions of the file; `None` if this machine does not have it.
+    #[must_use]
+    pub fn permissions(&self, file: ProcFile) -> Option<u16> {
+        match file {
+            ProcFile::Arcstats => self.host.has_arcstats().then_some(file.mode()),
+            _ => file.resource().map_or(Some(file.mode()), |resource| {
+                self.host.pressure(resource).map(|file| file.permissions)
+            }),
+        }
     }
 
     /// The container of thread `reader`.
@@ -203,6 +221,10 @@ impl Views {
             ProcFile::Softirqs => self.softirqs(resolved, out)?,
             ProcFile::Uptime => self.uptime(resolved, out)?,
             ProcFile::Vmstat => self.vmstat(resolved, out)?,
+            ProcFile::PressureCpu
+            | ProcFile::PressureIo
+            | ProcFile::PressureIrq
+            | ProcFile::PressureMemory => self.pressure(file, resolved, out)?,
         }
         Ok(text)
     }
@@ -246,14 +268,9 @@ impl Views {
     fn uptime(&self, resolved: &Resolved, out: &mut Vec<u8>) -> Result<(), Gone> {
         let container = &*resolved.container;
         let activity = container.activity(&self.host, &self.shown(resolved)?)?;
-        let now_nsec = boottime_nsec();
-        let uptime_nsec = match resolved.time_offset_nsec {
-            0 => now_nsec.saturating_sub(started_nsec(resolved)),
-            offset => now_nsec.saturating_add_signed(offset),
-        };
         view::uptime::render(
             &view::uptime::Input {
-                uptime_nsec,
+                uptime_nsec: uptime_nsec(resolved),
                 idle_nsec: activity.idle_nsec,
             },
             out,
@@ -350,6 +367,15 @@ fn started_nsec(resolved: &Resolved) -> u64 {
     }
 }
 
+/// The uptime that readers are shown.
+fn uptime_nsec(resolved: &Resolved) -> u64 {
+    let now_nsec = boottime_nsec();
+    match resolved.time_offset_nsec {
+        0 => now_nsec.saturating_sub(started_nsec(resolved)),
+        offset => now_nsec.saturating_add_signed(offset),
+    }
+}
+
 /// Whether a file is the host's own: to processes of the host, and where the operator wants
 /// it so.
 fn shows_host(file: ProcFile, resolved: &Resolved) -> bool {
@@ -363,14 +389,17 @@ fn shows_host(file: ProcFile, resolved: &Resolved) -> bool {
 fn accounted_by(file: ProcFile) -> Option<Controller> {
     match file {
         ProcFile::Cpuinfo => None,
-        ProcFile::Diskstats => Some(Controller::Blkio),
+        ProcFile::Diskstats | ProcFile::PressureIo => Some(Controller::Blkio),
         ProcFile::Arcstats
         | ProcFile::Meminfo
+        | ProcFile::PressureMemory
         | ProcFile::Slabinfo
         | ProcFile::Swaps
         | ProcFile::Vmstat => Some(Controller::Memory),
         ProcFile::Interrupts
         | ProcFile::Loadavg
+        | ProcFile::PressureCpu
+        | ProcFile::PressureIrq
         | ProcFile::Softirqs
         | ProcFile::Stat
         | ProcFile::Uptime => Some(Controller::Cpuacct),

@@ -2,10 +2,15 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
 
@@ -21,6 +26,7 @@ use crate::parse::diskstats::{self, Device};
 use crate::parse::host_stat::HostStat;
 use crate::parse::keyed;
 use crate::parse::meminfo::MemInfo;
+use crate::parse::pressure::{Pressure, Resource};
 
 /// How long a snapshot of quickly changing figures serves.
 const BRIEFLY: Duration = Duration::from_millis(100);
@@ -51,6 +57,16 @@ pub struct Host {
     huge_page_kb: OnceLock<u64>,
     cpuinfo_of_linux32: Snapshot<CpuInfo>,
     nodes: Snapshot<Vec<NumaNode>>,
+    pressure: [Option<PressureFile>; Resource::ALL.len()],
+}
+
+/// One of the host's pressure files.
+#[derive(Debug, Clone, Copy)]
+pub struct PressureFile {
+    /// Its permissions: those of others too allow writing since Linux 5.13.
+    pub permissions: u16,
+    /// What it said at the start, for its lines.
+    pub content: Pressure,
 }
 
 impl Host {
@@ -71,6 +87,7 @@ impl Host {
         Ok(Self {
             proc: Proc::open(&root.join("proc"))?,
             root: root.to_owned(),
+            pressure: Resource::ALL.map(|resource| pressure_file(root, resource)),
             meminfo: (open("proc/meminfo")?, Snapshot::new(BRIEFLY)),
             stat: (open("proc/stat")?, Snapshot::new(BRIEFLY)),
             diskstats: (open("proc/diskstats")?, Snapshot::new(BRIEFLY)),
@@ -200,6 +217,12 @@ impl Host {
         self.proc.has_file(ARCSTATS)
     }
 
+    /// The file of this name below `/proc/pressure`, if this machine has it.
+    #[must_use]
+    pub fn pressure(&self, resource: Resource) -> Option<&PressureFile> {
+        self.pressure.get(resource as usize)?.as_ref()
+    }
+
     /// `/proc/cpuinfo`. Costly on large machines, where little but the frequencies changes.
     pub fn cpuinfo(&self) -> Arc<CpuInfo> {
         let (file, snapshot) = &self.cpuinfo;
@@ -237,6 +260,15 @@ impl Host {
         self.proc.read_file(name)
     }
 
+    /// Opens the host's own file below `/proc/pressure` to which triggers are written.
+    ///
+    /// # Errors
+    /// What open(2) says.
+    pub fn open_pressure(&self, resource: Resource) -> Result<OwnedFd, Errno> {
+        let path = self.root.join("proc/pressure").join(resource.name());
+        open(&path, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+    }
+
     /// CPUs that are online.
     pub fn online(&self) -> Arc<CpuSet> {
         let (file, snapshot) = &self.online;
@@ -251,6 +283,17 @@ pub fn page_kb() -> u64 {
     bytes
         .and_then(|bytes| u64::try_from(bytes).ok())
         .map_or(4, |bytes| bytes / 1024)
+}
+
+fn pressure_file(root: &Path, resource: Resource) -> Option<PressureFile> {
+    let path = root.join("proc/pressure").join(resource.name());
+    let permissions = std::fs::metadata(&path).ok()?.permissions().mode() & 0o666;
+    // With `psi=0` some kernels have the files, but reading fails.
+    let text = std::fs::read_to_string(&path).ok()?;
+    Some(PressureFile {
+        permissions: u16::try_from(permissions).unwrap_or(0o444),
+        content: Pressure::parse(&text),
+    })
 }
 
 /// Time since the boot in nanoseconds, suspended time included (`CLOCK_BOOTTIME`, which

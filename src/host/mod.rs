@@ -5,6 +5,8 @@ mod kept;
 mod nodes;
 mod personality;
 pub mod process;
+mod release;
 
-pub use self::facts::{Host, boottime_nsec, page_kb};
+pub use self::facts::{Host, PressureFile, boottime_nsec, page_kb};
 pub use self::nodes::NumaNode;
+pub use self::release::kernel_is_since;

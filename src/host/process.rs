@@ -131,6 +131,15 @@ impl Proc {
         numbers.filter_map(|number| number.parse().ok()).collect()
     }
 
+    /// Whether the thread has this capability (man: capabilities(7)) in its user namespace.
+    #[must_use]
+    pub fn has_capability(&self, tid: i32, capability: u32) -> bool {
+        let status = self.read(tid, "status").unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+        let set = u64::from_str_radix(line.unwrap_or_default().trim(), 16).unwrap_or(0);
+        set.checked_shr(capability).unwrap_or(0) & 1 == 1
+    }
+
     /// The content of a file of `/proc` itself.
     ///
     /// # Errors

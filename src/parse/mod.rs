@@ -13,6 +13,7 @@ pub mod mountinfo;
 pub mod numa_stat;
 pub mod pid_cgroup;
 pub mod pid_stat;
+pub mod pressure;
 
 /// A kernel file whose content is not what its document says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -8,11 +8,13 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::handshake;
 use crate::sys::exec::Named;
 use crate::sys::fuse_device;
+use crate::sys::parking::Parking;
 use crate::sys::write_watch::WriteWatch;
 
 /// Followed by `-` and the minor device number of the file system.
@@ -22,6 +24,11 @@ const JOURNAL: &str = "journal";
 const LEDGER: &str = "ledger";
 const WRITES: &str = "writes";
 const CONFIG: &str = "config";
+const EVENTS: &str = "events";
+const PARKING: &str = "parking";
+/// What follows `parking-`.
+const FRONT: &str = "front";
+const BACK: &str = "back";
 
 /// The fds of a connection that is set up, and of the memories that go with it.
 #[derive(Debug)]
@@ -40,6 +47,11 @@ pub struct Held {
     pub ledger: OwnedFd,
     /// Memory of the last configuration that was good.
     pub config: OwnedFd,
+    /// The pressure triggers that are set in the kernel: closing the last fd of one takes
+    /// the kernel longer than a takeover, and an event would be lost.
+    pub parking: Parking,
+    /// What waits for their events, an epoll instance.
+    pub events: OwnedFd,
     /// The watch on writes to cgroup files, if the kernel has such a thing. Closing the last
     /// fd of it takes the kernel longer than all else that a takeover consists of.
     pub writes: Option<OwnedFd>,
@@ -65,6 +77,8 @@ impl Held {
             journal: memory(c"lxcfs-journal")?,
             ledger: memory(c"lxcfs-ledger")?,
             config: memory(c"lxcfs-config")?,
+            parking: Parking::new()?,
+            events: events()?,
             writes: WriteWatch::new().ok().map(OwnedFd::from),
         })
     }
@@ -77,6 +91,7 @@ impl Held {
     pub fn adopt(inherited: Vec<Named>) -> io::Result<Option<Self>> {
         let (mut connection, mut queues) = (None, Vec::new());
         let (mut journal, mut ledger, mut config, mut writes) = (None, None, None, None);
+        let (mut front, mut back, mut waits) = (None, None, None);
         for Named { name, fd } in inherited {
             match name.split_once('-').unwrap_or((name.as_str(), "")) {
                 (CONNECTION, minor) => connection = minor.parse().ok().map(|minor| (minor, fd)),
@@ -84,12 +99,19 @@ impl Held {
                 (JOURNAL, _) => journal = Some(fd),
                 (LEDGER, _) => ledger = Some(fd),
                 (CONFIG, _) => config = Some(fd),
+                (PARKING, FRONT) => front = Some(fd),
+                (PARKING, BACK) => back = Some(fd),
+                (EVENTS, _) => waits = Some(fd),
                 (WRITES, _) => writes = Some(fd),
                 _ => log::debug!("an fd named {name} is not known and is closed"),
             }
         }
         let Some((minor, connection)) = connection.filter(|(_, fd)| is_alive(fd)) else {
             return Ok(None);
+        };
+        let parking = match (front, back) {
+            (Some(front), Some(back)) => Parking { front, back },
+            _ => Parking::new()?,
         };
         Ok(Some(Self {
             connection,
@@ -98,6 +120,8 @@ impl Held {
             journal: journal.map_or_else(|| memory(c"lxcfs-journal"), Ok)?,
             ledger: ledger.map_or_else(|| memory(c"lxcfs-ledger"), Ok)?,
             config: config.map_or_else(|| memory(c"lxcfs-config"), Ok)?,
+            parking,
+            events: waits.map_or_else(events, Ok)?,
             writes: writes.or_else(|| WriteWatch::new().ok().map(OwnedFd::from)),
         }))
     }
@@ -109,6 +133,7 @@ impl Held {
     pub fn copies(&self) -> io::Result<Vec<Named>> {
         let connection = format!("{CONNECTION}-{}", self.minor);
         let queues = self.queues.iter().map(|queue| (QUEUE, queue));
+        let (front, back) = (format!("{PARKING}-{FRONT}"), format!("{PARKING}-{BACK}"));
         [(connection.as_str(), &self.connection)]
             .into_iter()
             .chain(queues)
@@ -116,6 +141,9 @@ impl Held {
                 (JOURNAL, &self.journal),
                 (LEDGER, &self.ledger),
                 (CONFIG, &self.config),
+                (front.as_str(), &self.parking.front),
+                (back.as_str(), &self.parking.back),
+                (EVENTS, &self.events),
             ])
             .chain(self.writes.iter().map(|writes| (WRITES, writes)))
             .map(|(name, fd)| {
@@ -151,6 +179,10 @@ impl Held {
         }
         self.queues.iter().map(OwnedFd::try_clone).collect()
     }
+}
+
+fn events() -> io::Result<OwnedFd> {
+    Ok(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?.0)
 }
 
 fn memory(name: &CStr) -> io::Result<OwnedFd> {

@@ -78,9 +78,10 @@ impl Mount {
             "fd={},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions{context}",
             connection.as_raw_fd()
         );
-        // A read-only superblock spares a GETATTR after each read: no access time can change.
-        let flags =
-            MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        // A superblock that is not read-only costs a GETATTR at the first fstat(2) after a
+        // read, since an access time could have changed. But triggers are written to
+        // pressure files, which the kernel refuses on a read-only one by itself.
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         mount(
             Some(SOURCE),
             &mountpoint,

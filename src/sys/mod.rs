@@ -6,6 +6,7 @@ pub mod fuse_device;
 pub mod lock;
 pub mod mounts;
 pub mod nsfs;
+pub mod parking;
 pub mod personality;
 pub mod process;
 pub mod shared_memory;

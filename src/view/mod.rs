@@ -9,6 +9,7 @@ pub mod interrupts;
 pub mod loadavg;
 pub mod meminfo;
 pub mod node_memory;
+pub mod pressure;
 pub mod slabinfo;
 pub mod stat;
 pub mod swaps;

@@ -96,6 +96,12 @@ fn the_mount_hook_gives_an_lxc_container_its_own_figures() {
             "{file} is not bound: {text}"
         );
     }
+    // A directory is bound whole.
+    assert_eq!(
+        part(&text, "mounts").contains("/proc/pressure fuse.lxcfs"),
+        Path::new("/proc/pressure").exists(),
+        "{text}"
+    );
     assert_eq!(keyed(part(&text, "meminfo"))["MemTotal"], 50 << 10);
     assert!(
         keyed(part(&text, "vmstat"))["nr_free_pages"] * 4 <= 50 << 10,

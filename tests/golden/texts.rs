@@ -12,6 +12,7 @@ use lxcfs::container::{Container, Containers, CpuView, Journal, TICK_NSEC};
 use lxcfs::host::Host;
 use lxcfs::parse::cpu_list::CpuSet;
 use lxcfs::parse::keyed;
+use lxcfs::parse::pressure::Resource;
 use lxcfs::view;
 use lxcfs::view::swaps::SwapView;
 
@@ -67,6 +68,24 @@ impl Texts {
         });
 
         self.render_memory(host, container);
+        for (name, resource) in [
+            ("pressure.cpu", Resource::Cpu),
+            ("pressure.io", Resource::Io),
+            ("pressure.irq", Resource::Irq),
+            ("pressure.memory", Resource::Memory),
+        ] {
+            let Some(file) = host.pressure(resource) else {
+                continue;
+            };
+            self.put(name, |out| {
+                let input = view::pressure::Input {
+                    host: &file.content,
+                    own: &container.pressure(resource).unwrap(),
+                    uptime_nsec: now_nsec - started_nsec,
+                };
+                view::pressure::render(&input, out);
+            });
+        }
 
         let age_nsec = now_nsec - started_nsec;
         let devices = host.diskstats();

@@ -20,6 +20,7 @@ mod lifecycle;
 mod listing;
 mod node_tree;
 mod policy;
+mod pressure;
 mod requests;
 mod semantics;
 mod signals;

@@ -40,6 +40,7 @@ fn views_lie_over_proc_and_sys() {
         "/proc/vmstat",
         "/sys/devices/system/cpu",
         "/sys/devices/system/node",
+        "/proc/pressure",
     ] {
         if !Path::new(path).exists() {
             continue;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::{CONTENT, SLOTS, checksum, groups};
+use super::{CONTENT, SLOTS, checksum, groups, words};
 use crate::host::boottime_nsec;
 use crate::sys::shared_memory::SharedMemory;
 
@@ -165,13 +165,7 @@ impl Snapshots {
             extent.first_block = u16::try_from(first).ok();
             mark(&mut taken, extent, true);
         }
-        let values = content.chunks(8).map(|bytes| {
-            let mut whole = [0; 8];
-            for (to, from) in whole.iter_mut().zip(bytes) {
-                *to = *from;
-            }
-            u64::from_ne_bytes(whole)
-        });
+        let values = words(content);
         for (word, value) in self.content(extent)?.iter().zip(values.clone()) {
             word.store(value, Ordering::Relaxed);
         }
