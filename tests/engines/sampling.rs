@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::docker::{Container, Docker, Image, SIX_FILES, options, proc_volumes};
 use crate::common::figures::{Stat, uptime};
-use crate::common::{Daemon, Inside, beside_others, skip, slowness};
+use crate::common::{Daemon, Inside, beside_others, report, skip, slowness};
 
 /// The limits of the busy one, one after the other, and how long each stays.
 const LIMITS: [&[&str]; 8] = [
@@ -123,12 +123,12 @@ fn nothing_decreases_while_limits_change_for_ten_minutes() {
         idle_busy * 100 < capacity,
         "the idle container shows {idle_busy} of {capacity} ticks busy"
     );
-    eprintln!(
-        "REPORT {} s with limits changing every {} s: {} samples of a busy container, {} of an idle one, \
+    report(&format!(
+        "{} s with limits changing every {} s: {} samples of a busy container, {} of an idle one, \
          nothing decreased; the idle one was busy for {idle_busy} of {capacity} ticks",
         time.as_secs(),
         INTERVAL.as_secs(),
         busy_one.samples,
         idle_one.samples
-    );
+    ));
 }
