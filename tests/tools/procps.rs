@@ -84,12 +84,14 @@ fn procps(stand: &Stand, table: &mut Table) {
     table.put("w", Load, w.load(w.number("load average:", 0), FILE));
 
     let ps = stand.observe("ps -eo comm=,etimes=,pcpu=");
-    table.put("ps", Uptime, ps.uptime(ps.number("busy", 0), 2.0, FILE));
-    table.put(
-        "ps",
-        Busy,
-        ps.busy_since_start(ps.number("busy", 1), Whose::BusyProcess),
-    );
+    let (elapsed, share) = (ps.number("busy", 0), ps.number("busy", 1));
+    if elapsed > Some(1e9) {
+        // Before 4.0.4 it takes the age from the uptime; see the module old_procps.
+        table.put("ps", Uptime, Verdict::Limit("no time ns"));
+    } else {
+        table.put("ps", Uptime, ps.uptime(elapsed, 2.0, FILE));
+        table.put("ps", Busy, ps.busy_since_start(share, Whose::BusyProcess));
+    }
 
     let shown = stand.observe("cat /proc/loadavg").number("", 0);
     let recorded = stand.load_recorded();

@@ -37,12 +37,15 @@ const BOUND_BY_ENGINE: [&str; 7] = [
     "uptime",
 ];
 
-/// Binds what else the daemon serves, as far as this kernel has it.
+/// Binds the other files of `/proc` that the daemon serves, as far as this kernel has them.
 const BIND_THE_REST: &str = r#"
     cd /lxcfs
-    { find proc -type f; find sys -path sys/devices/system -prune -o -type f -print; } | while read -r file; do
+    find proc -type f | while read -r file; do
         grep -q " /$file fuse" /proc/self/mounts || [ ! -e "/$file" ] || mount --bind "/lxcfs/$file" "/$file"
     done"#;
+
+/// Directories of the daemon each entry of which is bound as a whole.
+const TREES: [&str; 2] = ["sys/devices/system", "sys/block"];
 
 /// What the container finds in `/tools`.
 const TOOLS: [(&str, &str); 8] = [
@@ -83,10 +86,12 @@ impl Stand {
         volume(&daemon.arg(""), "/lxcfs:ro");
         volume(tools.path().to_str().expect("ASCII"), "/tools:ro");
         volume(data.path().to_str().expect("ASCII"), "/data");
-        let trees = fs::read_dir(daemon.path("sys/devices/system")).map_err(|e| e.to_string())?;
-        for tree in trees.flatten() {
-            let below = format!("sys/devices/system/{}", tree.file_name().display());
-            volume(&daemon.arg(&below), &format!("/{below}:ro"));
+        for tree in TREES {
+            let entries = fs::read_dir(daemon.path(tree)).map_err(|error| error.to_string())?;
+            for entry in entries.flatten() {
+                let below = format!("{tree}/{}", entry.file_name().display());
+                volume(&daemon.arg(&below), &format!("/{below}:ro"));
+            }
         }
         docker.prepare(Image::Tools)?;
         let script = "/tools/busy & while :; do sleep 100000; done";

@@ -93,11 +93,13 @@ fn coreutils(stand: &Stand, table: &mut Table) {
         let seen = stand.observe(script);
         table.put(name, Cpus, seen.cpus(seen.number("", 0), AFFINITY));
     }
-    let who = stand.observe("date -d \"$(who -b | sed 's/.*boot *//')\" +%s");
-    let age = who
-        .number("", 0)
-        .map(|boot| crate::truth::now_seconds() - boot - 30.0);
-    table.put("who -b", Uptime, who.uptime(age, 31.0, SYSINFO));
+    // Older ones know the moment only where init wrote it down.
+    let who =
+        stand.observe("who -b | grep -q boot && date -d \"$(who -b | sed 's/.*boot *//')\" +%s");
+    if let Some(boot) = who.number("", 0) {
+        let age = crate::truth::now_seconds() - boot - 30.0;
+        table.put("who -b", Uptime, who.uptime(Some(age), 31.0, SYSINFO));
+    }
 
     let sizes = stand.observe(&format!(
         "cd /proc; for f in {}; do a=$(wc -c < $f) b=$(cat $f | wc -c) s=$(stat -c %s $f); echo $f $a $b $s; done",
