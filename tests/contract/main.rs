@@ -20,6 +20,7 @@
 )]
 
 mod broken;
+mod coherent;
 #[path = "../common/mod.rs"]
 mod common;
 mod cpu;
