@@ -204,6 +204,9 @@ pub fn conclude(configuration: &str, findings: &Findings) {
         .into_iter()
         .filter(|line| line.contains(" FAIL: "))
         .collect();
+    for line in &failed {
+        report(&format!("contract | {configuration} | {line}"));
+    }
     assert!(failed.is_empty(), "{configuration}:\n{}", failed.join("\n"));
     let odd: Vec<_> = warned
         .iter()
