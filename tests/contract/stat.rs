@@ -215,8 +215,10 @@ fn growth(findings: &mut Findings, pair: &[Sample], old: &(Stat, &Text), new: &(
 
 fn accounting(findings: &mut Findings, sample: &Sample, stat: &Stat) {
     let busy = Stat::busy(&stat.total) as f64 / USER_HZ;
+    let total = seconds(&stat.total);
+    // The kernel lets bursts exceed a quota a little. What there was no room for yet is shown later.
     let used = Bounds {
-        least: sample.truth.0.cpu_seconds,
+        least: sample.truth.0.cpu_seconds.min(total),
         most: sample.truth.1.cpu_seconds,
     };
     let count = stat.cpus.len() as f64;
@@ -226,7 +228,7 @@ fn accounting(findings: &mut Findings, sample: &Sample, stat: &Stat) {
             busy,
             count * (ACCOUNTING_SECONDS + ROUNDING_SECONDS + TICK_SECONDS),
         ),
-        format_args!("{busy} s busy, the cgroup used {used:?}"),
+        format_args!("{busy} s busy of {total} s, the cgroup used {used:?}"),
     );
     let figure = |name: &str| stat.lines.get(name).and_then(|line| line.first()).copied();
     let (running, blocked) = (figure("procs_running"), figure("procs_blocked"));
