@@ -204,7 +204,7 @@ fn lxc_with_systemd_as_init() {
     needs_vm!();
     let _turn = alone();
     let (daemon, kit) = (Daemon::start(&[]), Kit::new());
-    let config = "lxc.mount.entry = /usr usr none bind,ro 0 0\nlxc.console.path = none\n\
+    let config = "lxc.mount.entry = /usr usr none bind,ro 0 0\nlxc.console.path = none\nlxc.tty.max = 0\n\
                   lxc.cgroup2.memory.max = 256M\nlxc.cgroup2.cpu.max = 150000 100000\n";
     let lxc = match Lxc::start(&daemon, &kit, make_systemd, config, &["/sbin/init"]) {
         Ok(lxc) => lxc,
