@@ -188,6 +188,7 @@ impl CpuTime {
     /// other; counters that fall to less than half belong to a new cgroup and count
     /// from their present value. An empty `shown` means the CPUs as before.
     pub fn advance(&mut self, now_nsec: u64, shown: &CpuSet, usage: &CpuUsage) {
+        let before = self.cpus.len();
         self.show(shown);
         if self.cpus.is_empty() {
             return;
@@ -195,14 +196,20 @@ impl CpuTime {
         let elapsed_nsec = now_nsec.saturating_sub(self.last_nsec);
         self.last_nsec = self.last_nsec.max(now_nsec);
 
+        // When the set was changed is not known; what was used tells that there was more.
+        let cpus = self.cpus.len() as u64;
+        let most = cpus.max(before as u64);
+        let mut used = self.take_used(usage, elapsed_nsec.saturating_mul(most));
+        let beyond_nsec = used
+            .total_nsec()
+            .saturating_sub(elapsed_nsec.saturating_mul(cpus));
         let mut slots = vec![
             Slot {
-                free_nsec: elapsed_nsec,
+                free_nsec: elapsed_nsec.saturating_add(beyond_nsec.div_ceil(cpus)),
                 ..Slot::default()
             };
             self.cpus.len()
         ];
-        let mut used = self.take_used(usage, elapsed_nsec);
         let unplaced_nsec = self.place(&mut slots, used.total_nsec(), usage);
         pour(&mut slots, unplaced_nsec, |slot| &mut slot.used_nsec);
         self.steal(&mut slots, usage);
@@ -248,15 +255,14 @@ impl CpuTime {
 
     /// What the cgroup used since the last increment, and what was left over
     /// then, as far as it fits into the capacity.
-    fn take_used(&mut self, usage: &CpuUsage, elapsed_nsec: u64) -> Used {
-        let cpus = self.cpus.len() as u64;
+    fn take_used(&mut self, usage: &CpuUsage, capacity_nsec: u64) -> Used {
         let new = self.increment(usage);
         let mut pool = self.used_carry;
         pool.user_nsec += new.user_nsec;
         pool.nice_nsec += new.nice_nsec;
         pool.system_nsec += new.system_nsec;
-        let used = pool.take(elapsed_nsec.saturating_mul(cpus));
-        self.used_carry = pool.take(USED_CARRY_NSEC * cpus);
+        let used = pool.take(capacity_nsec);
+        self.used_carry = pool.take(USED_CARRY_NSEC * self.cpus.len() as u64);
         used
     }
 

@@ -13,7 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use super::familiar::Familiar;
 use super::moves::{Lull, Moves};
 use super::namespaces::{CgroupNamespace, PidNamespace, Registry};
-use super::policy::{Options, Policy};
+use super::policy::{Options, Policy, Uptime};
 use super::recent::Recent;
 use super::{Container, Journal, TICK_NSEC, boundary};
 use crate::cgroup::Layout;
@@ -262,20 +262,22 @@ impl Containers {
         let time_offset_nsec = time_namespace
             .as_ref()
             .map_or(0, |_| proc.boottime_offset_nsec(tid));
+        let policy = Arc::clone(&self.policy.read());
+        let options = policy.options_for(&paths);
         // CPU time is to add up to the uptime that is shown.
-        let counted_since_nsec = match time_offset_nsec {
-            0 => started_nsec,
-            offset => 0_u64.saturating_add_signed(offset.saturating_neg()),
+        let counted_since_nsec = match (time_offset_nsec, options.uptime) {
+            (0, Uptime::Container) => started_nsec,
+            (0, Uptime::Host) => 0,
+            (offset, _) => 0_u64.saturating_add_signed(offset.saturating_neg()),
         };
         let on_host = pid_namespace.is_none() && cgroup_namespace.is_none();
-        let policy = Arc::clone(&self.policy.read());
         Ok(Resolved {
             reason: match (&cgroup_namespace, init) {
                 (Some(_), _) => Reason::CgroupNamespace,
                 (None, Some(init)) => Reason::PidNamespace(init),
                 (None, None) => Reason::OwnCgroup,
             },
-            options: policy.options_for(&paths),
+            options,
             policy,
             container: self.container(paths, counted_since_nsec, on_host)?,
             started_nsec,

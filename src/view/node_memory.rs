@@ -177,12 +177,11 @@ impl Figures {
             let parts = USED.iter().map(|key| input.stat.get(key, node.id));
             parts.fold(0, u64::saturating_add)
         });
-        let (total, used) = sizes_and_use(
-            own("MemTotal"),
-            own("MemTotal").saturating_sub(own("MemFree")),
-            &sizes,
-            &weights,
-        );
+        // By size alone: a machine's nodes stay as large as they are. What lies on a node
+        // beyond its part of the limit is shown where there is room.
+        let total = divide(own("MemTotal"), &sizes, &no_cap);
+        let used = own("MemTotal").saturating_sub(own("MemFree"));
+        let used = divide(used, &weights, &total);
         let pools = of_nodes(&|node| node.meminfo.get("HugePages_Total").unwrap_or(0));
         let huge = divide(own("HugePages_Total"), &pools, &no_cap);
         let huge_used = divide(
@@ -236,26 +235,6 @@ impl Figures {
         let line = self.lines.iter().find(|(known, _)| *known == key);
         line.map_or(0, |(_, value)| *value)
     }
-}
-
-/// Divides a total by the sizes of nodes, and what is used of it by what lies there. A node
-/// that holds more than its part of the total gets more of it, from what the others have free.
-fn sizes_and_use(total: u64, used: u64, sizes: &[u64], lies: &[u64]) -> (Vec<u64>, Vec<u64>) {
-    let no_cap = vec![u64::MAX; sizes.len()];
-    let parts = divide(total, sizes, &no_cap);
-    let is_known = lies.iter().any(|lies| *lies > 0);
-    let used = divide(used, if is_known { lies } else { &parts }, &no_cap);
-    let each = || parts.iter().zip(&used);
-    let free: Vec<u64> = each()
-        .map(|(part, used)| part.saturating_sub(*used))
-        .collect();
-    let lacks = each().fold(0_u64, |sum, (part, used)| {
-        sum.saturating_add(used.saturating_sub(*part))
-    });
-    let given = divide(lacks, &free, &free);
-    let total = each().zip(&given);
-    let total = total.map(|((part, used), given)| part.saturating_sub(*given).max(*used));
-    (total.collect(), used)
 }
 
 /// Divides `value` by weights to the last unit. What is beyond a cap goes to where there is

@@ -151,6 +151,7 @@ fn nodes_that_cannot_be_read_any_more_stay() {
 fn each_node_shows_what_lies_there() {
     for layout in LAYOUTS {
         let tree = layout.machine("0-1\n");
+        layout.set_no_limit(&tree);
         let (host, resolved) = open(&tree);
         let memory = resolved.container.memory(&host).unwrap();
         let mut own = Vec::new();

@@ -151,8 +151,12 @@ fn a_container_can_be_shown_no_swap_the_hosts_load_and_the_hosts_uptime() {
     let load = cell.read(daemon, "proc/loadavg");
     assert!(total(&load) > 50, "the host's threads: {load}");
     let (host, _) = uptime(&fs::read_to_string("/proc/uptime").expect("uptime"));
-    let (shown, _) = uptime(&cell.read(daemon, "proc/uptime"));
+    let (shown, idle) = uptime(&cell.read(daemon, "proc/uptime"));
     assert!((shown - host).abs() < 5.0, "{shown} s, the host {host} s");
+    assert!(
+        (shown - idle).abs() < 5.0,
+        "one CPU, up {shown} s, was idle for {idle} s"
+    );
 }
 
 #[test]

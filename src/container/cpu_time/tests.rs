@@ -70,6 +70,17 @@ fn use_from_before_the_container_is_cut_to_its_capacity() {
     assert_eq!(used_nsec(&time.total()), 3 * SEC);
 }
 
+#[test]
+fn use_from_before_cpus_were_taken_away_is_not_lost() {
+    let mut time = CpuTime::new(0);
+    time.advance(10 * SEC, &cpus("0-3"), &usage(40 * SEC, 0, 0));
+    // Taken away after 9 of these 10 seconds.
+    time.advance(20 * SEC, &cpus("0"), &usage(77 * SEC, 0, 0));
+    assert_eq!(used_nsec(&time.total()), 77 * SEC);
+    time.advance(30 * SEC, &cpus("0"), &usage(77 * SEC, 0, 0));
+    assert_eq!(sum_nsec(&time.total()), (77 + 10) * SEC);
+}
+
 /// A busy loop under a quota of half a CPU, as the kernel accounts it: the
 /// throttled time appears when the throttling ends.
 fn half_a_cpu(now_nsec: u64) -> CpuUsage {
@@ -279,7 +290,6 @@ proptest! {
         let mut time = CpuTime::new(0);
         let mut now_nsec = 0;
         let mut pending_nsec = 0;
-        let mut capacity_nsec = 0;
         for step in steps {
             let before = time.clone();
             now_nsec += step.elapsed_nsec;
@@ -289,9 +299,14 @@ proptest! {
             if time.cpus().is_empty() {
                 continue;
             }
-            capacity_nsec += pending_nsec * time.cpus().len() as u64;
+            // More than by the CPUs now only as far as there were more before.
+            let count = time.cpus().len() as u64;
+            let most = pending_nsec * count.max(before.cpus().len() as u64);
+            let least = pending_nsec * count;
+            let grown = sum_nsec(&time.total()) - sum_nsec(&before.total());
+            let rounding = if most > least { count } else { 0 };
+            prop_assert!((least..=most + rounding).contains(&grown));
             pending_nsec = 0;
-            prop_assert_eq!(sum_nsec(&time.total()), capacity_nsec);
             prop_assert!(not_less(&before.total(), &time.total()));
             for old in before.cpus() {
                 let same = time.cpus().iter().find(|cpu| cpu.id == old.id);
