@@ -68,19 +68,11 @@ macro_rules! docker_tests {
 }
 
 docker_tests! {
+    docker_with_memory_and_one_cpu: Debian "-m 256m --cpus 1";
     docker_with_the_second_cpu: Busybox "-m 256m --cpuset-cpus 1";
     docker_with_half_a_cpu: Busybox "-m 256m --cpus 0.5";
     docker_with_memory_only: Busybox "-m 256m";
     docker_without_limits: Debian "";
-}
-
-#[test]
-fn docker_with_memory_and_one_cpu() {
-    let _turn = alone();
-    match docker(&Daemon::start(&[]), Image::Debian, "-m 256m --cpus 1") {
-        Ok(findings) => conclude("Docker -m 256m --cpus 1", &findings),
-        Err(why) => skip!("{why}"),
-    }
 }
 
 #[test]
@@ -95,11 +87,11 @@ fn docker_with_limits_that_change() {
     let container = docker_container(docker, &daemon, &kit, Image::Busybox, limits, &SLEEP);
     let inside = container.inside();
     let findings = kit.check(&inside, &inside.cgroup, |sample| match sample {
-        3 => container.update(&["--cpus", "0.5"]),
-        4 => container.update(&["--cpus", "1.5", "-m", "300m"]),
-        5 => container.update(&["--cpuset-cpus", "1"]),
-        6 => container.update(&["--cpuset-cpus", "0-1", "--cpus", "2"]),
-        7 => container.update(&["-m", "200m"]),
+        2 => container.update(&["--cpus", "0.5"]),
+        3 => container.update(&["--cpus", "1.5", "-m", "300m"]),
+        4 => container.update(&["--cpuset-cpus", "1"]),
+        5 => container.update(&["--cpuset-cpus", "0-1", "--cpus", "2"]),
+        6 => container.update(&["-m", "200m"]),
         _ => {}
     });
     conclude("Docker, limits that change", &findings);

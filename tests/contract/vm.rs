@@ -50,8 +50,7 @@ macro_rules! large_docker_tests {
 
 large_docker_tests! {
     docker_with_the_second_memory_node: "-m 256m --cpuset-cpus 2-3 --cpuset-mems 1";
-    docker_with_one_and_a_half_cpus: "-m 256m --cpus 1.5";
-    docker_with_a_quota_below_its_cpuset: "-m 256m --cpuset-cpus 1-3 --cpus 1.5";
+    docker_with_one_and_a_half_of_three_cpus: "-m 256m --cpuset-cpus 1-3 --cpus 1.5";
 }
 
 /// Takes the machine's swap away until it is dropped.
@@ -78,7 +77,7 @@ fn docker_on_a_machine_without_swap() {
         skip!("needs the swap disk of the test VM");
     }
     let _no_swap = NoSwap::start();
-    match docker(&Daemon::start(&[]), Image::Busybox, "-m 256m --cpus 1") {
+    match docker(&Daemon::start(&[]), Image::Debian, "-m 256m --cpus 1") {
         Ok(findings) => conclude("Docker -m 256m --cpus 1, no swap", &findings),
         Err(why) => skip!("{why}"),
     }
