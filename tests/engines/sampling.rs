@@ -119,8 +119,9 @@ fn nothing_decreases_while_limits_change_for_ten_minutes() {
 
     let part = |of: fn(&[u64]) -> u64| of(&idle_one.stat.total) - of(&idle_before.total);
     let (idle_busy, capacity) = (part(Stat::busy), part(Stat::capacity));
+    // The readers are all that runs there.
     assert!(
-        idle_busy * 100 < capacity,
+        idle_busy * 100 < capacity * u64::from(slowness()),
         "the idle container shows {idle_busy} of {capacity} ticks busy"
     );
     report(&format!(
