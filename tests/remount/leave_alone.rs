@@ -17,8 +17,7 @@ fn a_dry_run_says_what_would_be_done_and_changes_nothing() {
     };
     let _turn = alone();
     let mut host = Host::served_by(&debians);
-    let script = "mount --bind \"$1/proc/meminfo\" /proc/meminfo; mount --bind \"$1/cgroup\" /mnt";
-    let cell = cell(&host, script);
+    let cell = cell(&host, "mount --bind \"$1/proc/meminfo\" /proc/meminfo");
     host.follow();
     let before = mounts(cell.init);
     for _ in 0..2 {
@@ -27,10 +26,6 @@ fn a_dry_run_says_what_would_be_done_and_changes_nothing() {
         assert_eq!(
             result(&ran, cell.init, "/proc/meminfo"),
             "would be replaced"
-        );
-        assert_eq!(
-            result(&ran, cell.init, "/mnt"),
-            "would be unmounted: this lxcfs has no such file"
         );
         assert_eq!(mounts(cell.init), before);
     }
@@ -45,6 +40,9 @@ fn what_the_new_lxcfs_lacks_uncovers_what_was_there() {
     };
     let _turn = alone();
     let mut host = Host::served_by(&debians);
+    if !host.point().join("cgroup").exists() {
+        skip!("the lxcfs of this distribution has nothing that ours lacks");
+    }
     let bind = "mount --bind \"$1/cgroup\" /mnt";
     let bound = cell(&host, bind);
     let locked = cell(
@@ -52,6 +50,10 @@ fn what_the_new_lxcfs_lacks_uncovers_what_was_there() {
         &format!("{bind}\nexec unshare -Ur --mount sleep 100000"),
     );
     host.follow();
+    assert_eq!(
+        result(&host.remount(&["--dry-run"]), bound.init, "/mnt"),
+        "would be unmounted: this lxcfs has no such file"
+    );
     let ran = host.remount(&[]);
     assert_eq!(
         result(&ran, bound.init, "/mnt"),
