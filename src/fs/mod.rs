@@ -1,5 +1,6 @@
 //! The tree as the kernel asks for it.
 
+mod answers;
 mod drain;
 #[cfg(debug_assertions)]
 mod fault;
