@@ -1,9 +1,10 @@
 //! Container-aware `/proc` and `/sys` views, served through FUSE.
 //!
 //! `docs/ARCHITECTURE.md` is the map. Imports run downwards only:
-//! `commands -> remount -> session -> fs -> {container, view} -> {cgroup, host} -> parse`,
+//! `commands -> {attach, remount} -> session -> fs -> {container, view} -> {cgroup, host} -> parse`,
 //! with [`sys`] as the thin layer of system calls below all of them.
 
+pub mod attach;
 pub mod cgroup;
 pub mod cli;
 pub mod commands;

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use log::LevelFilter;
 
+use crate::attach::fallback;
 use crate::cli::{Cli, Command};
 
 /// Why a command failed, with its exit code.
@@ -44,6 +45,21 @@ pub fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
         Some(Command::Run(args)) => run::run(args),
         Some(Command::Show(args)) => Ok(show::run(args)?),
         Some(Command::Remount(args)) => Ok(remount::run(args)?),
+        Some(
+            Command::Mounts(_)
+            | Command::Cdi { .. }
+            | Command::Attach(_)
+            | Command::Detach(_)
+            | Command::Doctor(_)
+            | Command::Hook(_)
+            | Command::Runtime(_)
+            | Command::Nri(_)
+            | Command::Deploy(_),
+        ) => Err(anyhow::anyhow!("this command is being built").into()),
+        Some(Command::Prepare { mountpoint }) => {
+            fallback::prepare(mountpoint)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Some(Command::Serve(args)) => Ok(serve::run(args)?),
         Some(Command::Adopts(_)) => Ok(daemon::say_that_it_adopts()?),
         Some(Command::Stopped { unit, mountpoint }) => Ok(stopped::run(unit, mountpoint)?),

@@ -8,16 +8,20 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, bail};
 
+use crate::attach::fallback;
 use crate::session::mount;
 
-/// Takes the mount away if the unit was stopped for good.
+/// Takes the mount away if the unit was stopped for good, and leaves what containers need
+/// that start without it.
 ///
 /// # Errors
-/// When the service manager does not answer, or the mount cannot be taken away.
+/// When the service manager does not answer, the mount cannot be taken away, or its
+/// directory cannot be written.
 pub fn run(unit: &str, mountpoint: &Path) -> anyhow::Result<ExitCode> {
     if job_of(unit)?.as_deref() == Some("stop") {
         mount::take_away(mountpoint)
             .with_context(|| format!("cannot unmount {}", mountpoint.display()))?;
+        fallback::prepare(mountpoint)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 use procfs::process::Process;
 
 use super::mounts::{bind, mount};
+use crate::attach::{USUAL, bindings, fallback};
 use crate::session::mount::FS_TYPE;
 use crate::sys::process;
 
@@ -25,24 +26,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(2);
 
-/// Where the one daemon of a host is mounted by custom.
-const USUAL: &str = "/var/lib/lxcfs";
-
 /// Directories of which one gets a file system for our own server's files laid over
 /// it. Nobody else sees that one, and it is gone with the last of our processes.
 const PRIVATE: [&str; 2] = ["/run", "/tmp"];
-
-/// Parts of `/sys` that are shown as the views have them: trees whole, disks one by one, as
-/// they are found in other places too.
-const SYS_TREES: [&str; 3] = [
-    "sys/devices/system/cpu",
-    "sys/devices/system/node",
-    "sys/block",
-];
-
-/// Files that the views have in a directory which they do not list, since they do not have
-/// the others in it.
-const UNLISTED: [&str; 1] = ["proc/spl/kstat/zfs/arcstats"];
 
 /// A mounted lxcfs.
 #[derive(Debug)]
@@ -124,7 +110,8 @@ fn mounted() -> Option<PathBuf> {
 }
 
 fn serves(mountpoint: &Path) -> bool {
-    mountpoint.join("proc/meminfo").exists()
+    let meminfo = mountpoint.join("proc/meminfo");
+    meminfo.exists() && !fallback::is_hosts_own(&meminfo)
 }
 
 impl OwnServer {
@@ -197,35 +184,11 @@ impl Drop for OwnServer {
 pub fn lay_over(views: &OwnedFd) -> Result<()> {
     // By its fd the directory is found whatever the root is by now.
     let views = PathBuf::from(format!("/proc/self/fd/{}", views.as_raw_fd()));
-    lay_each(&views.join("proc"), Path::new("/proc"))?;
-    for file in UNLISTED {
-        lay(&views.join(file), &Path::new("/").join(file))?;
-    }
-    for tree in SYS_TREES {
-        let source = views.join(tree);
-        let target = Path::new("/").join(tree);
-        if source.join("uevent").exists() {
+    for binding in bindings(&[]) {
+        let (source, target) = (binding.source(&views), binding.target());
+        if source.exists() && target.exists() {
             bind(&source, &target)?;
-        } else if source.exists() {
-            lay_each(&source, &target)?;
         }
-    }
-    Ok(())
-}
-
-fn lay_each(source: &Path, target: &Path) -> Result<()> {
-    let entries = fs::read_dir(source).with_context(|| "cannot list the views")?;
-    for entry in entries {
-        let name = entry.context("cannot list the views")?.file_name();
-        lay(&source.join(&name), &target.join(&name))?;
-    }
-    Ok(())
-}
-
-/// Lays `source` over `target`, if there are both.
-fn lay(source: &Path, target: &Path) -> Result<()> {
-    if source.exists() && target.exists() {
-        bind(source, target)?;
     }
     Ok(())
 }

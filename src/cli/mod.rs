@@ -1,21 +1,23 @@
 //! The one command line, from which help, man page and completions come.
 
+mod attaching;
+mod values;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
 
+pub use self::attaching::{
+    AttachArgs, CreateContainerArgs, DeployArgs, DetachArgs, DoctorArgs, Format, HookCommand,
+    MountsArgs, NriArgs, RuntimeArgs, ViewsArgs,
+};
+use self::values::{cpu_limit, cpu_list, memory_limit, size};
+use crate::attach::USUAL;
 use crate::container::CpuView;
 use crate::container::policy::{Change, Uptime};
 use crate::parse::cpu_list::CpuSet;
-
-/// Smallest memory limit in bytes in which a command can be started at all.
-const MIN_MEMORY_BYTES: u64 = 1 << 20;
-/// Smallest CPU limit: the kernel takes no quota below 1 ms in a period of 100 ms.
-const MIN_CPUS: f64 = 0.01;
-/// Largest CPU limit, beyond the CPUs of any machine.
-const MAX_CPUS: f64 = 16_384.0;
 
 /// The version; packagers may give their builds one of their own.
 pub const VERSION: &str = match option_env!("LXCFS_VERSION") {
@@ -63,6 +65,35 @@ pub enum Command {
     /// Puts fresh files in place of the dead ones, from outside: containers need not be
     /// restarted. Files of other lxcfs that are alive are left alone.
     Remount(RemountArgs),
+    /// Print the mounts for an engine's command line or configuration
+    Mounts(MountsArgs),
+    /// Print a CDI specification: the devices lxcfs.rs/view=all, mem, cpu, psi and disk
+    Cdi {
+        /// Where lxcfs is mounted
+        #[arg(long, value_name = "DIR", default_value = USUAL)]
+        views: PathBuf,
+    },
+    /// Give a running container the views
+    Attach(AttachArgs),
+    /// Take the views away from a running container
+    Detach(DetachArgs),
+    /// Check this host and its containers
+    Doctor(DoctorArgs),
+    /// Be called by an engine at the start of a container
+    #[command(subcommand)]
+    Hook(HookCommand),
+    /// Be the runtime of an engine: add the views, then start the real one
+    Runtime(RuntimeArgs),
+    /// Be an NRI plugin of containerd, CRI-O or Docker
+    Nri(NriArgs),
+    /// Install on the host of a Kubernetes node, from a pod
+    Deploy(DeployArgs),
+    /// Make the mountpoint, with links to the host's own files under it
+    #[command(hide = true)]
+    Prepare {
+        /// Where lxcfs is going to be mounted
+        mountpoint: PathBuf,
+    },
     /// Answer requests on the fds of a holder, with the arguments of that
     #[command(hide = true)]
     Serve(DaemonArgs),
@@ -281,7 +312,7 @@ pub struct RemountArgs {
     pub dry_run: bool,
 
     /// Where the lxcfs is mounted whose files the containers get
-    #[arg(default_value = "/var/lib/lxcfs")]
+    #[arg(default_value = USUAL)]
     pub mountpoint: PathBuf,
 }
 
@@ -298,190 +329,5 @@ pub fn usage_error(error: &clap::Error) -> String {
     format!("{sentence}; see lxcfs --help")
 }
 
-fn size(text: &str) -> Result<u64, String> {
-    let (digits, shift) = match text.to_ascii_lowercase().as_bytes().last() {
-        Some(b'k') => (text.get(..text.len() - 1), 10),
-        Some(b'm') => (text.get(..text.len() - 1), 20),
-        Some(b'g') => (text.get(..text.len() - 1), 30),
-        Some(b't') => (text.get(..text.len() - 1), 40),
-        _ => (Some(text), 0),
-    };
-    digits
-        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
-        .and_then(|digits| digits.parse::<u64>().ok())
-        .and_then(|number| number.checked_mul(1 << shift))
-        .filter(|bytes| i64::try_from(*bytes).is_ok())
-        .ok_or_else(|| "expected a number of bytes such as 52428800 or 50m".to_owned())
-}
-
-fn memory_limit(text: &str) -> Result<u64, String> {
-    match size(text)? {
-        bytes if bytes < MIN_MEMORY_BYTES => Err("at least 1m is needed".to_owned()),
-        bytes => Ok(bytes),
-    }
-}
-
-fn cpu_limit(text: &str) -> Result<f64, String> {
-    text.parse::<f64>()
-        .ok()
-        .filter(|cpus| (MIN_CPUS..=MAX_CPUS).contains(cpus))
-        .ok_or_else(|| format!("expected a number of CPUs from {MIN_CPUS} to {MAX_CPUS}"))
-}
-
-fn cpu_list(text: &str) -> Result<CpuSet, String> {
-    CpuSet::parse("--cpuset", text)
-        .ok()
-        .filter(|cpus| !cpus.is_empty())
-        .ok_or_else(|| "expected a list of CPUs such as 0-3,8".to_owned())
-}
-
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-    use clap::error::ErrorKind;
-
-    use super::*;
-
-    fn parse(line: &str) -> Result<Cli, clap::Error> {
-        Cli::try_parse_from(line.split_ascii_whitespace())
-    }
-
-    fn run(line: &str) -> RunArgs {
-        match parse(line).unwrap().command {
-            Some(Command::Run(args)) => args,
-            other => panic!("{line}: {other:?}"),
-        }
-    }
-
-    fn refusal(line: &str) -> String {
-        let error = parse(line).unwrap_err();
-        assert_eq!(error.exit_code(), 2, "{line}");
-        usage_error(&error)
-    }
-
-    #[test]
-    fn definition_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn command_lines_of_lxcfs_work_unchanged() {
-        let cli = parse("lxcfs /var/lib/lxcfs").unwrap();
-        assert!(cli.command.is_none());
-        assert_eq!(cli.daemon.mountpoint, Some("/var/lib/lxcfs".into()));
-        assert_eq!(cli.daemon.runtime_dir, PathBuf::from("/run"));
-
-        let line = "lxcfs -s -f -d -l -u -z -o allow_other,nonempty -o ro -p /run/x.pid --runtime-dir /run/x \
-                    --enable-cfs --enable-pidfd --enable-psi-poll --enable-cgroup /var/lib/lxcfs";
-        let daemon = parse(line).unwrap().daemon;
-        assert!(daemon.enable_loadavg && daemon.disable_swap && daemon.disable_zswap);
-        assert_eq!(daemon.options, ["allow_other", "nonempty", "ro"]);
-        assert_eq!(daemon.pid_file, Some("/run/x.pid".into()));
-
-        let daemon = parse(
-            "lxcfs --enable-loadavg --disable-swap --pidfile=/p --cpu-view=cpuset --uptime=host /m",
-        );
-        let daemon = daemon.unwrap().daemon;
-        assert_eq!(daemon.cpu_view, Some(CpuChoice::Cpuset));
-        assert_eq!(daemon.uptime, Some(UptimeOrigin::Host));
-    }
-
-    #[test]
-    fn run_takes_limits_and_leaves_the_commands_own_flags_alone() {
-        let args = run(
-            "lxcfs run -m 50m --swap 0 --cpus 0.5 --cpuset 0-1 --rootfs /r -- free -m --cpus x",
-        );
-        assert_eq!(args.memory, Some(50 << 20));
-        assert_eq!(args.swap, Some(0));
-        assert_eq!(args.cpus, Some(0.5));
-        assert_eq!(args.cpuset.unwrap().to_string(), "0-1");
-        assert_eq!(args.command, ["free", "-m", "--cpus", "x"]);
-        assert_eq!(run("lxcfs run free -m 1").command, ["free", "-m", "1"]);
-    }
-
-    #[test]
-    fn show_takes_a_process_and_a_file() {
-        match parse("lxcfs show 12 meminfo --explain").unwrap().command {
-            Some(Command::Show(args)) => {
-                assert_eq!((args.pid, args.explain), (12, true));
-                assert_eq!(args.file.as_deref(), Some("meminfo"));
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn remount_takes_the_usual_mountpoint_or_another() {
-        for (line, dry_run, mountpoint) in [
-            ("lxcfs remount", false, "/var/lib/lxcfs"),
-            ("lxcfs remount --dry-run /m", true, "/m"),
-        ] {
-            match parse(line).unwrap().command {
-                Some(Command::Remount(args)) => {
-                    assert_eq!(
-                        (args.dry_run, args.mountpoint),
-                        (dry_run, mountpoint.into())
-                    );
-                }
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-
-    #[test]
-    fn sizes_have_suffixes_in_powers_of_1024() {
-        assert_eq!(size("7"), Ok(7));
-        assert_eq!(size("2K"), Ok(2048));
-        assert_eq!(size("3g"), Ok(3 << 30));
-        for text in [
-            "", "m", "-1", "+1", "1.5g", "1kb", "0x10", "9t9", "\u{e9}", "8388608t",
-        ] {
-            assert!(size(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn bad_arguments_are_refused_in_one_sentence() {
-        for (line, word) in [
-            ("lxcfs", "MOUNTPOINT"),
-            ("lxcfs --frobnicate /m", "--frobnicate"),
-            ("lxcfs /a /b", "/b"),
-            ("lxcfs --cpu-view=all /m", "--cpu-view"),
-            ("lxcfs run", "CMD"),
-            ("lxcfs run -m 50m --", "CMD"),
-            ("lxcfs run --bogus ls", "--bogus"),
-            ("lxcfs run -m 0 ls", "at least 1m"),
-            ("lxcfs run -m -1 ls", "number of bytes"),
-            ("lxcfs run -m abc ls", "number of bytes"),
-            ("lxcfs run --swap 1m ls", "--memory"),
-            ("lxcfs run --cpus 0 ls", "number of CPUs"),
-            ("lxcfs run --cpus -1 ls", "number of CPUs"),
-            ("lxcfs run --cpus nan ls", "number of CPUs"),
-            ("lxcfs run --cpus inf ls", "number of CPUs"),
-            ("lxcfs run --cpuset x ls", "list of CPUs"),
-            ("lxcfs run --cpuset 3-1 ls", "list of CPUs"),
-            ("lxcfs -f run ls", "--foreground"),
-            ("lxcfs show", "PID"),
-            ("lxcfs show 0", "PID"),
-            ("lxcfs remount --bogus", "--bogus"),
-            ("lxcfs remount /a /b", "/b"),
-        ] {
-            let sentence = refusal(line);
-            assert!(sentence.contains(word), "{line}: {sentence}");
-            assert!(!sentence.contains('\n'), "{line}: {sentence}");
-        }
-    }
-
-    #[test]
-    fn help_and_version_are_no_errors() {
-        for (line, kind) in [
-            ("lxcfs -h", ErrorKind::DisplayHelp),
-            ("lxcfs run --help", ErrorKind::DisplayHelp),
-            ("lxcfs -v", ErrorKind::DisplayVersion),
-            ("lxcfs --version", ErrorKind::DisplayVersion),
-        ] {
-            let error = parse(line).unwrap_err();
-            assert_eq!((error.kind(), error.exit_code()), (kind, 0), "{line}");
-        }
-    }
-}
+mod tests;

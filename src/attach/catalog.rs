@@ -1,0 +1,157 @@
+//! What can be attached to a container on this host.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+
+/// A part of the views that can be attached by itself. Files whose figures are read
+/// together are in the same one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Part {
+    /// Memory and swap
+    Mem,
+    /// CPUs, their time, load and uptime
+    Cpu,
+    /// Pressure stall information
+    Psi,
+    /// Disks
+    Disk,
+}
+
+/// One file or directory of the views, and where it belongs in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    /// The path below the mountpoint of lxcfs, and below the root of a container.
+    pub path: PathBuf,
+    /// What it belongs to.
+    pub part: Part,
+    /// Whether it is a directory.
+    pub is_directory: bool,
+    /// Whether a container may get it by a mount in its configuration. runc and youki refuse
+    /// to mount anything but the files of LXCFS below `/proc`, and what a host may have at
+    /// one time and not at another would keep containers from starting. The rest is attached
+    /// by a hook.
+    pub is_for_mounts: bool,
+}
+
+impl Binding {
+    /// What is bound, where lxcfs is mounted at `views`.
+    #[must_use]
+    pub fn source(&self, views: &Path) -> PathBuf {
+        views.join(&self.path)
+    }
+
+    /// Over what it is bound, as the container sees it.
+    #[must_use]
+    pub fn target(&self) -> PathBuf {
+        Path::new("/").join(&self.path)
+    }
+}
+
+/// Files and directories: path, part, whether they are for mounts.
+const FIXED: [(&str, Part, bool); 15] = [
+    ("proc/cpuinfo", Part::Cpu, true),
+    ("proc/diskstats", Part::Disk, true),
+    ("proc/interrupts", Part::Cpu, false),
+    ("proc/loadavg", Part::Cpu, true),
+    ("proc/meminfo", Part::Mem, true),
+    ("proc/pressure", Part::Psi, false),
+    ("proc/slabinfo", Part::Mem, true),
+    ("proc/softirqs", Part::Cpu, false),
+    ("proc/spl/kstat/zfs/arcstats", Part::Mem, false),
+    ("proc/stat", Part::Cpu, true),
+    ("proc/swaps", Part::Mem, true),
+    ("proc/uptime", Part::Cpu, true),
+    ("proc/vmstat", Part::Mem, false),
+    ("sys/devices/system/cpu", Part::Cpu, true),
+    ("sys/devices/system/node", Part::Mem, false),
+];
+
+/// The directory whose entries are disks.
+const DISKS: &str = "sys/block";
+
+/// What this host has of the parts in `only`, or of all if that is empty, by path.
+#[must_use]
+pub fn bindings(only: &[Part]) -> Vec<Binding> {
+    below(Path::new("/"), only)
+}
+
+/// The same for the host whose root is `root`.
+fn below(root: &Path, only: &[Part]) -> Vec<Binding> {
+    let is_wanted = |part: Part| only.is_empty() || only.contains(&part);
+    let fixed = FIXED
+        .into_iter()
+        .map(|(path, part, is_for_mounts)| (PathBuf::from(path), part, is_for_mounts));
+    let mut found: Vec<_> = fixed
+        .chain(disks(root))
+        .filter(|(_, part, _)| is_wanted(*part))
+        .filter_map(|(path, part, is_for_mounts)| {
+            // A link, as each disk is, counts as what it leads to.
+            let metadata = fs::metadata(root.join(&path)).ok()?;
+            Some(Binding {
+                path,
+                part,
+                is_directory: metadata.is_dir(),
+                is_for_mounts,
+            })
+        })
+        .collect();
+    found.sort_by(|one, other| one.path.cmp(&other.path));
+    found
+}
+
+fn disks(root: &Path) -> impl Iterator<Item = (PathBuf, Part, bool)> {
+    let entries = fs::read_dir(root.join(DISKS)).into_iter().flatten();
+    let names = entries.filter_map(|entry| Some(entry.ok()?.file_name()));
+    names.map(|name| (Path::new(DISKS).join(name), Part::Disk, false))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::tree::ProcFile;
+
+    #[test]
+    fn every_file_of_the_tree_is_bound_by_itself_or_with_its_directory() {
+        for file in ProcFile::ALL {
+            let path = Path::new("proc").join(file.path());
+            let covers = |(fixed, ..): &&(&str, Part, bool)| path.starts_with(fixed);
+            assert_eq!(FIXED.iter().filter(covers).count(), 1, "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn what_the_host_lacks_is_left_out() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(below(root.path(), &[]), []);
+        fs::create_dir_all(root.path().join("proc/pressure")).unwrap();
+        fs::create_dir_all(root.path().join("sys/block/sda")).unwrap();
+        fs::write(root.path().join("proc/meminfo"), "").unwrap();
+        let found = below(root.path(), &[]);
+        let summary: Vec<_> = found
+            .iter()
+            .map(|binding| {
+                (
+                    binding.target(),
+                    binding.is_directory,
+                    binding.is_for_mounts,
+                )
+            })
+            .collect();
+        assert_eq!(
+            summary,
+            [
+                ("/proc/meminfo".into(), false, true),
+                ("/proc/pressure".into(), true, false),
+                ("/sys/block/sda".into(), true, false),
+            ]
+        );
+        let memory = below(root.path(), &[Part::Mem]);
+        assert_eq!(memory.len(), 1);
+        assert_eq!(
+            memory[0].source(Path::new("/var/lib/lxcfs")),
+            Path::new("/var/lib/lxcfs/proc/meminfo")
+        );
+    }
+}
