@@ -143,6 +143,11 @@ impl Cgroup {
             .expect("a hierarchy")
     }
 
+    /// Whether the controller is on a v1 hierarchy.
+    pub fn is_v1(&self, controller: &str) -> bool {
+        self.v1.contains_key(controller)
+    }
+
     fn all(&self) -> BTreeSet<&PathBuf> {
         self.v1.values().chain(&self.v2).collect()
     }

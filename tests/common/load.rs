@@ -60,17 +60,20 @@ impl Figures {
     }
 }
 
-/// Reads a file over and over with this many threads.
+/// Reads a file over and over with this many threads, each at least once.
 pub fn hammer(path: &Path, readers: usize, time: Duration) -> Figures {
     let start = Instant::now();
     let one = || {
         let mut buffer = vec![0; 8192];
         let (mut latencies, mut errors) = (Vec::new(), 0_u64);
-        while start.elapsed() < time {
+        loop {
             let before = Instant::now();
             match read_once(path, &mut buffer) {
                 Ok(count) if count > 0 => latencies.push(before.elapsed()),
                 _ => errors += 1,
+            }
+            if start.elapsed() >= time {
+                break;
             }
         }
         (latencies, errors)

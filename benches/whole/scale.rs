@@ -1,0 +1,222 @@
+//! Many containers, containers that come and go, and one that reads without end.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::common::load::read_once;
+use crate::common::{Cgroup, patience, wait_for};
+use crate::contender::{Contender, container};
+use crate::median;
+
+/// The first argument that makes this program the reader of one container, at a pace.
+pub const PACED: &str = "--paced";
+
+const COUNTS: [usize; 4] = [1, 100, 1000, 2000];
+const PERIOD: Duration = Duration::from_millis(100);
+const TIME: Duration = Duration::from_secs(20);
+/// What containers read, in turn.
+const FILES: [&str; 3] = ["meminfo", "stat", "uptime"];
+const SPINNING_READERS: &str = "64";
+
+/// Reads one of the files every 100 ms while standard input is open, and prints the times in microseconds at its
+/// end. What was read before the first line of input does not count.
+pub fn read_at_a_pace(paths: &[&str]) {
+    let (sender, orders) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for _line in std::io::stdin().lines().map_while(Result::ok) {
+            let _ = sender.send(());
+        }
+    });
+    let mut buffer = vec![0; 64 << 10];
+    let mut times = Vec::new();
+    let phase = PERIOD * (std::process::id() % 97) / 97;
+    let mut next = Instant::now() + phase;
+    let mut counts = false;
+    for path in paths.iter().cycle() {
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        match orders.try_recv() {
+            Ok(()) => counts = true,
+            Err(std::sync::mpsc::TryRecvError::Empty) => {}
+            Err(std::sync::mpsc::TryRecvError::Disconnected) => break,
+        }
+        let before = Instant::now();
+        read_once(Path::new(path), &mut buffer).expect("a read");
+        if counts {
+            times.push(before.elapsed().as_micros().to_string());
+        }
+        next += PERIOD;
+    }
+    println!("{}", times.join(" "));
+}
+
+/// A container with one reader as its init.
+struct Paced {
+    child: Child,
+    cgroup: Cgroup,
+}
+
+impl Paced {
+    fn start(paths: &[String]) -> Self {
+        let cgroup = Cgroup::create();
+        let script = format!(
+            "{}exec unshare --fork --pid --cgroup --kill-child=KILL -- \"$@\"",
+            cgroup.enter_script()
+        );
+        let child = Command::new("sh")
+            .args(["-ec", &script, "start"])
+            .arg(std::env::current_exe().expect("this program"))
+            .arg(PACED)
+            .args(paths)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("starting a container");
+        Self { child, cgroup }
+    }
+
+    fn begin(&mut self) {
+        let input = self.child.stdin.as_mut().expect("its input");
+        input.write_all(b"\n").expect("telling a reader");
+    }
+
+    /// Times of its reads, in microseconds.
+    fn end(mut self) -> Vec<f64> {
+        drop(self.child.stdin.take());
+        let output = self.child.stdout.take().expect("its output");
+        let line = BufReader::new(output).lines().next();
+        let line = line.expect("a line").expect("a readable line");
+        let _ = self.child.wait();
+        self.cgroup.remove();
+        line.split(' ')
+            .filter_map(|time| time.parse().ok())
+            .collect()
+    }
+}
+
+/// Prints what a read costs by the number of containers that each read ten times a second.
+pub fn table() {
+    println!(
+        "each container reads ten times a second: {}; {} s",
+        FILES.join(", "),
+        TIME.as_secs()
+    );
+    println!("who       containers   p50 us   p99 us  cpu %   rss kB     fds");
+    for count in COUNTS {
+        for make in [Contender::peer, || Some(Contender::ours())] {
+            if let Some(contender) = make() {
+                many(&contender, count);
+            }
+        }
+    }
+}
+
+fn many(contender: &Contender, count: usize) {
+    let paths = FILES.map(|file| contender.path(file));
+    let mut all: Vec<_> = (0..count).map(|_| Paced::start(&paths)).collect();
+    // All have read each file by then.
+    std::thread::sleep(PERIOD * 10);
+    let before = contender.cpu_time();
+    let start = Instant::now();
+    all.iter_mut().for_each(Paced::begin);
+    std::thread::sleep(TIME);
+    let cpu =
+        contender.cpu_time().saturating_sub(before).as_secs_f64() / start.elapsed().as_secs_f64();
+    let (rss_kb, fds) = (contender.rss_kb(), contender.open_fds());
+    let mut times: Vec<f64> = all.into_iter().flat_map(Paced::end).collect();
+    times.sort_by(f64::total_cmp);
+    let at = |share: f64| {
+        times
+            .get((times.len() as f64 * share) as usize)
+            .copied()
+            .unwrap_or(f64::NAN)
+    };
+    println!(
+        "{:8} {count:>11} {:>8.0} {:>8.0} {:>6.1} {rss_kb:>8} {fds:>7}",
+        contender.name,
+        at(0.5),
+        at(0.99),
+        cpu * 100.0,
+    );
+}
+
+/// Containers that come, read once and go: memory and file descriptors must not grow.
+pub fn churn(count: usize) {
+    let contender = Contender::ours();
+    let path = contender.path("meminfo");
+    let own = Cgroup::of(i32::try_from(std::process::id()).expect("a pid"));
+    let mut buffer = vec![0; 64 << 10];
+    println!("containers    rss kB     fds");
+    for number in 0..=count {
+        if number % (count / 10).max(1) == 0 {
+            println!(
+                "{number:>10} {:>9} {:>7}",
+                contender.rss_kb(),
+                contender.open_fds()
+            );
+        }
+        let name = format!("lxcfs-bench-{number}");
+        let dirs = ["memory", "cpu"].map(|controller| own.dir(controller).join(&name));
+        for dir in &dirs {
+            let _ = fs::create_dir(dir);
+            fs::write(dir.join("cgroup.procs"), "0").expect("entering a cgroup");
+        }
+        read_once(Path::new(&path), &mut buffer).expect("a read");
+        for (dir, controller) in dirs.iter().zip(["memory", "cpu"]) {
+            fs::write(own.dir(controller).join("cgroup.procs"), "0").expect("leaving a cgroup");
+            let gone = wait_for(patience(5), || {
+                (fs::remove_dir(dir).is_ok() || !dir.exists()).then_some(())
+            });
+            gone.expect("removing a cgroup");
+        }
+    }
+}
+
+/// What a container with 64 readers that never pause costs the others.
+pub fn spinning() {
+    println!(
+        "p99 of ten other containers, us, without and with one that has {SPINNING_READERS} readers without a pause"
+    );
+    for make in [Contender::peer, || Some(Contender::ours())] {
+        let Some(contender) = make() else { continue };
+        let calm = others_p99(&contender);
+        let cell = container();
+        let program = std::env::current_exe().expect("this program");
+        let msec = (TIME * 2).as_millis().to_string();
+        let path = contender.path("meminfo");
+        let mut spinning = cell.spawn(&[
+            program.to_str().expect("ASCII"),
+            crate::latency::READER,
+            &path,
+            SPINNING_READERS,
+            &msec,
+        ]);
+        let busy = others_p99(&contender);
+        drop(cell);
+        let _ = spinning.wait();
+        println!(
+            "{:8} {calm:>8.0} {busy:>8.0} {:>6.2}",
+            contender.name,
+            busy / calm
+        );
+    }
+}
+
+fn others_p99(contender: &Contender) -> f64 {
+    let paths = FILES.map(|file| contender.path(file));
+    let mut others: Vec<_> = (0..10).map(|_| Paced::start(&paths)).collect();
+    std::thread::sleep(PERIOD * 10);
+    others.iter_mut().for_each(Paced::begin);
+    std::thread::sleep(TIME);
+    let p99 = others.into_iter().map(|other| {
+        let mut times = other.end();
+        times.sort_by(f64::total_cmp);
+        times
+            .get(times.len() * 99 / 100)
+            .copied()
+            .unwrap_or(f64::NAN)
+    });
+    median(p99.collect())
+}
