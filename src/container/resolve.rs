@@ -1,12 +1,14 @@
 //! From a reader to its container.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::getpid;
 use parking_lot::{Mutex, RwLock};
 
@@ -31,6 +33,9 @@ const KEEP_UNUSED_NSEC: u64 = 60_000_000_000;
 /// Places that are remembered. A container can make new namespaces as fast as it likes,
 /// and each one that is remembered holds file descriptors.
 const MOST_PLACES: usize = 4096;
+
+/// With fewer containers than this, those that have ended wait for the regular clean-up.
+const FEW_CONTAINERS: usize = 256;
 
 /// Files of which readers may be given a recent text.
 const RECENT_FILES: usize = 24;
@@ -117,6 +122,8 @@ pub struct Containers {
     familiar: Familiar,
     places: RwLock<HashMap<Place, Arc<Resolved>>>,
     by_identity: Mutex<HashMap<Identity, Arc<Container>>>,
+    /// So many containers are looked through for those that have ended.
+    many_containers: AtomicUsize,
     journal: Journal,
     policy: RwLock<Arc<Policy>>,
 }
@@ -151,6 +158,7 @@ impl Containers {
             cgroup_namespaces: Registry::new(),
             places: RwLock::default(),
             by_identity: Mutex::default(),
+            many_containers: AtomicUsize::new(FEW_CONTAINERS),
             journal,
             policy: RwLock::new(Arc::new(policy)),
         }
@@ -208,6 +216,14 @@ impl Containers {
         {
             known.last_used_nsec.store(now_nsec, Ordering::Relaxed);
             return Ok(Arc::clone(known));
+        }
+        if self.known() >= self.many_containers.load(Ordering::Relaxed) {
+            self.forget_ended();
+            let many = FEW_CONTAINERS.max(self.known().saturating_mul(2));
+            self.many_containers.store(many, Ordering::Relaxed);
+        }
+        if self.is_crowded() {
+            self.make_room();
         }
         let resolved = Arc::new(self.look_up(tid, &place).map_err(|error| {
             log::warn!("cannot tell the container of thread {tid}: {error}");
@@ -421,6 +437,43 @@ impl Containers {
         self.by_identity.lock().values().cloned().collect()
     }
 
+    /// How many containers are known now.
+    fn known(&self) -> usize {
+        self.by_identity.lock().len()
+    }
+
+    /// Whether three quarters of the fds that this process may have are in use. The kernel
+    /// gives out the lowest number that is free.
+    fn is_crowded(&self) -> bool {
+        let Ok((limit, _)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+            return false;
+        };
+        let number = File::open("/").map(|file| u64::try_from(file.as_raw_fd()).unwrap_or(0));
+        number.map_or(true, |number| number >= limit / 4 * 3)
+    }
+
+    /// Closes the files of containers that have ended and of those that were not read from
+    /// for the longest time. They go on from the journal when they are read from again.
+    fn make_room(&self) {
+        self.forget_ended();
+        if !self.is_crowded() {
+            return;
+        }
+        self.familiar.clear();
+        forget_older_half(&mut self.places.write());
+        self.by_identity.lock().retain(|_, container| {
+            // Only the map still has it, which nobody else can look into now.
+            let is_used = Arc::strong_count(container) > 1;
+            if !is_used {
+                container.retire();
+            }
+            is_used
+        });
+        self.pid_namespaces.forget_unused();
+        self.cgroup_namespaces.forget_unused();
+        self.layout.forget_unused();
+    }
+
     /// Drops what is not needed any more: places that were not read from lately, and
     /// containers whose cgroup has been removed.
     pub fn clean_up(&self) {
@@ -429,10 +482,26 @@ impl Containers {
         self.places.write().retain(|_, resolved| {
             now.saturating_sub(resolved.last_used_nsec.load(Ordering::Relaxed)) < KEEP_UNUSED_NSEC
         });
-        for container in self.all() {
-            if !container.cgroup.is_alive() {
-                self.forget(&container);
-            }
+        self.forget_ended();
+    }
+
+    /// Drops containers whose cgroup has been removed.
+    fn forget_ended(&self) {
+        let mut ended = self.all();
+        ended.retain(|container| !container.cgroup.is_alive());
+        if !ended.is_empty() {
+            self.familiar.clear();
+            let ended: HashSet<_> = ended
+                .iter()
+                .inspect(|one| one.retire())
+                .map(Arc::as_ptr)
+                .collect();
+            let has_ended = |container: &Arc<Container>| ended.contains(&Arc::as_ptr(container));
+            let mut places = self.places.write();
+            places.retain(|_, resolved| !has_ended(&resolved.container));
+            drop(places);
+            let mut known = self.by_identity.lock();
+            known.retain(|_, container| !has_ended(container));
         }
         self.journal.forget_ended(|owner| {
             let mut directories = owner.directories.iter();

@@ -14,6 +14,7 @@
 mod by_hook;
 #[path = "../common/mod.rs"]
 mod common;
+mod crowded;
 mod docker;
 mod docker_disks;
 mod docker_sharing;
