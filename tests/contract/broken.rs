@@ -172,7 +172,8 @@ const BROKEN_TEXTS: &[(&str, &str, &str, &str)] = &[
     ("D02", "/proc/diskstats", " vda 10 ", " vda 9 "),
     ("D03", "/proc/diskstats", " vda ", " vdb "),
     ("D04", "/proc/diskstats", " 500 500", " 500000 500"),
-    ("D05", "/sys/block/vda/stat", "10 0 0 0", "299527 0 0 0 0"),
+    ("D05", "/sys/block/vda/stat", "10 0 0 0", "299527 0 0 0"),
+    ("D05", "/sys/block/vda/stat", "10 0 0 0", "10 0 0 0 0"),
     ("D05", "/sys/block/vda/stat", "10 0 0 0", "9 0 0 0"),
     ("D06", "/proc/diskstats", " 24000 0 24000 ", " 0 0 10000 "),
     ("V01", "/proc/vmstat", "pgpgin", "pgpgim"),
@@ -297,7 +298,7 @@ const OTHERWISE_BROKEN: &[(&str, &str, Breaking)] = &[
     }),
     ("F10", "another size in sysfs", |run| run.sys_sizes[0].1 = 4),
     ("F11", "slow reads", |run| {
-        run.behaviours[0].p99_seconds = 2.0;
+        run.behaviours[0].latency.read = 2.0;
     }),
 ];
 

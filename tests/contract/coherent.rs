@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::file::Behaviour;
+use crate::file::{Behaviour, Latency};
 use crate::inside::Run;
 use crate::sample::{CPU_TREE, Calls, NODE_TREE, Newest, Sample, Text, Thread};
 use crate::truth::Truth;
@@ -34,6 +34,7 @@ pub fn sample(second: f64) -> Sample {
     let both = format!("{ticks} 0 0 {ticks} 0 0 0 0 0 0");
     let sectors = (second * 1000.0) as u64;
     let disk = format!("10 0 0 0 {sectors} 0 {sectors} 0 0 500 500");
+    let disks_after = format!(" 254 0 vda {disk}\n");
     let texts = [
         ("/proc/uptime", format!("{second:.2} {second:.2}\n")),
         (
@@ -52,7 +53,7 @@ pub fn sample(second: f64) -> Sample {
         ("/proc/cpuinfo", CPUINFO.to_owned()),
         ("/proc/interrupts", INTERRUPTS.to_owned()),
         ("/proc/slabinfo", SLABINFO.to_owned()),
-        ("/proc/diskstats", format!(" 254 0 vda {disk}\n")),
+        ("/proc/diskstats", disks_after.clone()),
         ("/sys/block/vda/stat", disk),
         (
             "/proc/vmstat",
@@ -136,7 +137,6 @@ pub fn sample(second: f64) -> Sample {
         cpuset: [2, 3].into(),
         written_bytes: sectors * 512,
         host_available_kb: 10_000_000,
-        host_load: 1.0,
         host_keys: vec!["MemTotal".to_owned()],
     };
     Sample {
@@ -149,7 +149,7 @@ pub fn sample(second: f64) -> Sample {
         newest: Newest {
             id: 40,
             start_seconds: second,
-            wall: BOOT + second,
+            wall: (BOOT + second, BOOT + second),
         },
         calls: Calls {
             wall: BOOT + second,
@@ -162,6 +162,7 @@ pub fn sample(second: f64) -> Sample {
             configured: 2,
             in_time_namespace: true,
         },
+        disks_after,
         written_bytes: sectors * 512,
     }
 }
@@ -176,13 +177,17 @@ pub fn coherent() -> Run {
         size: 0,
         mode: 0o444,
         beside: stat.clone(),
+        other: stat.clone(),
         rewound: sample(START + 1.0).texts["/proc/stat"].text.clone(),
         single: (stat.len(), 0),
         parts: stat,
         at_offset: Some(100),
         past_end: Some(0),
         parallel_errors: 0,
-        p99_seconds: 0.001,
+        latency: Latency {
+            read: 0.001,
+            call: 0.0001,
+        },
     };
     Run {
         samples,

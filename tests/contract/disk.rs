@@ -86,15 +86,16 @@ fn of_one(findings: &mut Findings, sample: &Sample, text: &str) {
             up.is_none_or(|up| busy <= up + AGE_SECONDS),
             format_args!("{name} was busy for {busy} s, uptime {up:?}"),
         );
-        same_in_sys(findings, sample, &path, &columns);
+        same_in_sys(findings, sample, &name, &columns);
     }
     if disks(sample).is_empty() {
         findings.skip("D05", "no disk is shown");
     }
 }
 
-/// iostat reads the file in `/sys`.
-fn same_in_sys(findings: &mut Findings, sample: &Sample, path: &str, columns: &[u64]) {
+/// iostat reads the file in `/sys`. It is read between two readings of the other one, and its figures lie between theirs.
+fn same_in_sys(findings: &mut Findings, sample: &Sample, name: &str, columns: &[u64]) {
+    let path = &format!("/sys/block/{name}/stat");
     match sample.file(path) {
         Err(why) => findings.skip("D05", &why),
         Ok(text) => {
@@ -103,19 +104,14 @@ fn same_in_sys(findings: &mut Findings, sample: &Sample, path: &str, columns: &[
                 .split_whitespace()
                 .filter_map(|word| word.parse().ok())
                 .collect();
-            // Read later, with the container writing all the time: no less, and not the host's.
-            let grown = there.len() == columns.len()
-                && there
-                    .iter()
-                    .zip(columns)
-                    .enumerate()
-                    .all(|(at, (there, here))| at == IN_FLIGHT || there >= here);
-            let sectors = there.get(SECTORS_WRITTEN).zip(columns.get(SECTORS_WRITTEN));
-            let near = sectors.is_some_and(|(there, here)| there.abs_diff(*here) <= 8192);
+            let after = diskstats(&sample.disks_after);
+            let after = after.get(name).map_or(&[][..], Vec::as_slice);
+            let between = |at: usize| (columns[at]..=after[at]).contains(&there[at]);
+            let same_columns = there.len() == columns.len() && there.len() == after.len();
             findings.holds(
                 "D05",
-                grown && near,
-                format_args!("{path} has {there:?}, diskstats {columns:?}"),
+                same_columns && (0..there.len()).all(|at| at == IN_FLIGHT || between(at)),
+                format_args!("{path} has {there:?}, diskstats {columns:?} and then {after:?}"),
             );
         }
     }

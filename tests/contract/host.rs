@@ -43,10 +43,9 @@ pub fn docker_container(
 
 /// Checks a Docker container with these limits.
 #[track_caller]
-pub fn docker(daemon: &Daemon, image: Image, limits: &str) -> Result<Findings, String> {
+pub fn docker(daemon: &Daemon, kit: &Kit, image: Image, limits: &str) -> Result<Findings, String> {
     let docker = Docker::get()?;
-    let kit = Kit::new();
-    let container = docker_container(docker, daemon, &kit, image, limits, &SLEEP);
+    let container = docker_container(docker, daemon, kit, image, limits, &SLEEP);
     let inside = container.inside();
     Ok(kit.check(&inside, &inside.cgroup, |_| {}))
 }
@@ -59,7 +58,7 @@ macro_rules! docker_tests {
                 skip!("takes minutes under emulation, and others test the same");
             }
             let _turn = alone();
-            match docker(&Daemon::start(&[]), Image::$image, $limits) {
+            match docker(&Daemon::start(&[]), &Kit::new(), Image::$image, $limits) {
                 Ok(findings) => conclude(concat!("Docker ", $limits), &findings),
                 Err(why) => skip!("{why}"),
             }
@@ -307,7 +306,7 @@ fn the_checker_finds_what_is_known_of_lxcfs() {
     }
     let _turn = alone();
     let daemon = Daemon::start_as(program, &["-l", "--enable-cfs", "--enable-pidfd"]);
-    let findings = match docker(&daemon, Image::Busybox, "-m 256m --cpus 1") {
+    let findings = match docker(&daemon, &Kit::new(), Image::Busybox, "-m 256m --cpus 1") {
         Ok(findings) => findings,
         Err(why) => skip!("{why}"),
     };

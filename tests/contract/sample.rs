@@ -13,6 +13,7 @@ use nix::unistd::{Pid, SysconfVar, gettid, sysconf};
 
 use crate::common::USER_HZ;
 use crate::common::figures::{Stat, diskstats, keyed};
+use crate::inside::contradicts_itself;
 use crate::truth::Truth;
 
 pub const CPU_TREE: &str = "/sys/devices/system/cpu";
@@ -35,6 +36,9 @@ const FILES: [&str; 14] = [
     "/proc/cpuinfo",
     "/proc/interrupts",
 ];
+
+/// How often a sample is taken at most.
+const ATTEMPTS: u32 = 6;
 
 /// Seconds of `CLOCK_BOOTTIME`, in the container's time namespace.
 pub fn boottime() -> f64 {
@@ -79,8 +83,8 @@ pub struct Thread {
 pub struct Newest {
     pub id: u32,
     pub start_seconds: f64,
-    /// Wall clock at its start.
-    pub wall: f64,
+    /// Wall clock before and after its start.
+    pub wall: (f64, f64),
 }
 
 /// What system calls say.
@@ -115,17 +119,40 @@ pub struct Sample {
     pub threads: (Vec<Thread>, Vec<Thread>),
     pub newest: Newest,
     pub calls: Calls,
+    /// The text of `/proc/diskstats` after those of single disks.
+    pub disks_after: String,
     /// What this process has written to the disk so far.
     pub written_bytes: u64,
 }
 
 impl Sample {
-    /// Takes one; `truth` asks for what the cgroup says at that moment.
-    pub fn take(mut truth: impl FnMut() -> Truth, written_bytes: impl Fn() -> u64) -> Self {
+    /// Takes one after `next`; `truth` asks for what the cgroup says at that moment.
+    ///
+    /// Files are read one after the other, so that those about the same figure may differ when that changes meanwhile.
+    /// Such a sample is taken again, and kept when that happens each time.
+    pub fn take(next: impl FnOnce(), truth: impl Fn() -> Truth, written: impl Fn() -> u64) -> Self {
+        next();
+        let mounts = Mounts::read();
+        let mut sample = Self::moment(&mounts, &truth, &written);
+        for _ in 1..ATTEMPTS {
+            if sample.is_of_one_moment() {
+                break;
+            }
+            sample = Self::moment(&mounts, &truth, &written);
+        }
+        for tree in [CPU_TREE, NODE_TREE] {
+            sample.walk(tree);
+        }
+        sample.note_served(&mounts);
+        sample
+    }
+
+    /// Reads everything that changes by itself.
+    fn moment(mounts: &Mounts, truth: &impl Fn() -> Truth, written: &impl Fn() -> u64) -> Self {
         let mut sample = Newest::beside(|newest| {
             let mut sample = Self {
                 newest: newest.clone(),
-                written_bytes: written_bytes(),
+                written_bytes: written(),
                 ..Self::default()
             };
             sample.truth.0 = truth();
@@ -138,19 +165,23 @@ impl Sample {
         });
         let disks = diskstats(sample.any_text("/proc/diskstats")).into_keys();
         sample.read(disks.map(|disk| format!("/sys/block/{disk}/stat")));
-        for tree in [CPU_TREE, NODE_TREE] {
-            sample.walk(tree);
-        }
-        let mounts = Mounts::read();
-        let served = |path: &&String| mounts.serves(path);
-        sample.served = sample
-            .texts
-            .keys()
-            .chain(sample.lists.keys())
-            .filter(served)
-            .cloned()
-            .collect();
+        // Long enough for a text of its own.
+        std::thread::sleep(Duration::from_millis(10));
+        sample.disks_after = fs::read_to_string("/proc/diskstats").unwrap_or_default();
+        sample.note_served(mounts);
         sample
+    }
+
+    /// Whether nothing changed that several files tell of.
+    fn is_of_one_moment(&self) -> bool {
+        let (before, after) = &self.truth;
+        let limits = |truth: &Truth| (truth.memory_limit_bytes, truth.cpus.clone());
+        limits(before) == limits(after) && !contradicts_itself(self)
+    }
+
+    fn note_served(&mut self, mounts: &Mounts) {
+        let paths = self.texts.keys().chain(self.lists.keys());
+        self.served = paths.filter(|path| mounts.serves(path)).cloned().collect();
     }
 
     fn read(&mut self, paths: impl Iterator<Item = String>) {
@@ -305,6 +336,7 @@ impl Newest {
         std::thread::scope(|scope| {
             scope.spawn(body);
             let (id, thread) = start.recv().expect("a thread");
+            let wall = (wall, seconds(ClockId::CLOCK_REALTIME));
             let start_seconds = thread.expect("the state of a thread").start_seconds;
             let done = act(&Self {
                 id,

@@ -19,8 +19,6 @@ pub struct Truth {
     pub written_bytes: u64,
     /// `MemAvailable` of the host.
     pub host_available_kb: u64,
-    /// Threads that want to run on each of the host's CPUs, at least 1.
-    pub host_load: f64,
     /// The lines of the host's meminfo.
     pub host_keys: Vec<String>,
 }
@@ -28,17 +26,6 @@ pub struct Truth {
 fn join<T: ToString>(parts: impl IntoIterator<Item = T>) -> String {
     let texts: Vec<String> = parts.into_iter().map(|part| part.to_string()).collect();
     texts.join(",")
-}
-
-fn host_load() -> f64 {
-    let loadavg = std::fs::read_to_string("/proc/loadavg").expect("the host's loadavg");
-    let minute: f64 = loadavg
-        .split(' ')
-        .next()
-        .and_then(|word| word.parse().ok())
-        .expect("a load");
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    (minute / cpus as f64).max(1.0)
 }
 
 impl Truth {
@@ -53,7 +40,6 @@ impl Truth {
             cpuset: cgroup.cpuset(),
             written_bytes: cgroup.written_bytes(),
             host_available_kb: keyed(&meminfo)["MemAvailable"],
-            host_load: host_load(),
             host_keys: keys.map(str::to_owned).collect(),
         }
     }
@@ -69,7 +55,6 @@ impl Truth {
             join(&self.cpuset),
             self.written_bytes.to_string(),
             self.host_available_kb.to_string(),
-            self.host_load.to_string(),
             join(&self.host_keys),
         ]
         .join(" ")
@@ -85,7 +70,6 @@ impl Truth {
             cpuset: try_cpu_list(words.next()?)?,
             written_bytes: words.next()?.parse().ok()?,
             host_available_kb: words.next()?.parse().ok()?,
-            host_load: words.next()?.parse().ok()?,
             host_keys: words.next()?.split(',').map(str::to_owned).collect(),
         })
     }
@@ -101,7 +85,6 @@ fn a_truth_is_read_back_as_it_was_written() {
         cpuset: [2, 3].into(),
         written_bytes: 7,
         host_available_kb: 9,
-        host_load: 1.5,
         host_keys: vec!["MemTotal".to_owned(), "Active(anon)".to_owned()],
     };
     assert_eq!(Truth::from_line(&truth.to_line()), Some(truth));

@@ -40,7 +40,7 @@ macro_rules! large_docker_tests {
         fn $name() {
             needs_vm!();
             let _turn = alone();
-            match docker(&Daemon::start(&[]), Image::Busybox, $limits) {
+            match docker(&Daemon::start(&[]), &Kit::for_figures(), Image::Busybox, $limits) {
                 Ok(findings) => conclude(concat!("Docker ", $limits), &findings),
                 Err(why) => skip!("{why}"),
             }
@@ -77,7 +77,8 @@ fn docker_on_a_machine_without_swap() {
         skip!("needs the swap disk of the test VM");
     }
     let _no_swap = NoSwap::start();
-    match docker(&Daemon::start(&[]), Image::Debian, "-m 256m --cpus 1") {
+    let (daemon, kit) = (Daemon::start(&[]), Kit::for_figures());
+    match docker(&daemon, &kit, Image::Debian, "-m 256m --cpus 1") {
         Ok(findings) => conclude("Docker -m 256m --cpus 1, no swap", &findings),
         Err(why) => skip!("{why}"),
     }
@@ -111,9 +112,9 @@ fn docker_that_swaps_to_zram() {
     let Some(_zram) = Zram::start() else {
         skip!("the kernel has no zram");
     };
-    let (daemon, kit) = (Daemon::start(&[]), Kit::new());
-    // tail holds all it was given until its input ends.
-    let hog = "(head -c 100m /dev/zero | tr '\\0' x; sleep 100000) | tail -c 100m";
+    let (daemon, kit) = (Daemon::start(&[]), Kit::for_figures());
+    // tail holds all it was given until its input ends. When it has all of it, there is a sleep.
+    let hog = "(head -c 100m /dev/zero | tr '\\0' x; exec sleep 100000) | tail -c 100m";
     let container = docker_container(
         docker,
         &daemon,
@@ -129,8 +130,16 @@ fn docker_that_swaps_to_zram() {
             .text("memory", "memory.stat", "memory.swap.current");
         text.trim().parse::<u64>().unwrap_or(0)
     };
-    let swaps = wait_for(patience(60), || (swapped() > 16 << 20).then_some(()));
-    assert!(swaps.is_some(), "{} bytes in swap", swapped());
+    let is_sleep = |pid: &i32| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        name.trim() == "sleep"
+    };
+    let holds_all = || inside.cgroup.processes().iter().any(is_sleep).then_some(());
+    assert!(
+        wait_for(patience(60), holds_all).is_some() && swapped() > 16 << 20,
+        "{} bytes in swap",
+        swapped()
+    );
     let findings = kit.check(&inside, &inside.cgroup, |_| {});
     conclude("Docker -m 80m, 100 MB in use, zram", &findings);
 }
@@ -142,7 +151,7 @@ fn podman_with_crun() {
         skip!("podman and crun are not installed");
     }
     let _turn = alone();
-    let (daemon, kit) = (Daemon::start(&[]), Kit::new());
+    let (daemon, kit) = (Daemon::start(&[]), Kit::for_figures());
     let dir = tempfile::tempdir_in("/var/tmp").expect("a directory");
     let below = |name: &str| dir.path().join(name).to_str().expect("ASCII").to_owned();
     fs::create_dir(below("root")).expect("a directory");
@@ -222,7 +231,7 @@ fn make_systemd(root: &Path) -> Result<(), String> {
 fn lxc_with_systemd_as_init() {
     needs_vm!();
     let _turn = alone();
-    let (daemon, kit) = (Daemon::start(&[]), Kit::new());
+    let (daemon, kit) = (Daemon::start(&[]), Kit::for_figures());
     let config = "lxc.mount.entry = /usr usr none bind,ro 0 0\nlxc.console.path = none\nlxc.tty.max = 0\n\
                   lxc.cgroup2.memory.max = 256M\nlxc.cgroup2.cpu.max = 150000 100000\n";
     let lxc = match Lxc::start(&daemon, &kit, make_systemd, config, &["/sbin/init"]) {
@@ -243,6 +252,18 @@ fn lxc_with_systemd_as_init() {
         init,
         cgroup: scope.clone(),
     };
+    // What it starts at its own start is gone by then.
+    let has_started = || {
+        let mut systemctl = inside.command_in_rootfs(&["systemctl", "is-system-running"]);
+        let state = run_within(&mut systemctl, patience(30)).out;
+        ["running", "degraded"]
+            .contains(&state.trim())
+            .then_some(())
+    };
+    assert!(
+        wait_for(patience(60), has_started).is_some(),
+        "systemd has not started everything"
+    );
     let findings = kit.check(&inside, &scope.parent(), |_| {});
     conclude("LXC, systemd, 256M, 1.5 CPUs", &findings);
 }

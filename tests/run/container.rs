@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
 use crate::common::daemon::{Daemon, binary};
-use crate::common::{has, patience, skip};
+use crate::common::{has, skip};
 use crate::runner::{needs_root, run, sh};
 
 #[test]
@@ -53,9 +54,16 @@ fn views_lie_over_proc_and_sys() {
 #[test]
 fn out_of_memory_kills_are_counted_in_vmstat() {
     needs_root!();
-    let script = "head -c 200000000 /dev/zero | tail > /dev/null; grep oom_kill /proc/vmstat";
+    let script = "head -c 200000000 /dev/zero | tail > /dev/null; grep oom_kill /proc/vmstat; \
+                  cd /sys/fs/cgroup; cat memory.events memory/memory.oom_control 2> /dev/null | grep '^oom_kill '";
     let text = sh(&["-m", "20m", "--swap", "0"], script).ok();
-    assert_eq!(text.trim(), "oom_kill 1");
+    let lines: Vec<_> = text.lines().collect();
+    let [shown, counted] = lines[..] else {
+        panic!("{text}");
+    };
+    // A slow kernel may kill another one while the first still ends.
+    assert_eq!(shown, counted);
+    assert_ne!(shown, "oom_kill 0");
 }
 
 #[test]
@@ -117,10 +125,11 @@ fn uptime_of_the_kernel_starts_at_zero() {
     if !Path::new("/proc/self/ns/time_for_children").exists() {
         skip!("the kernel has no time namespaces");
     }
+    let start = Instant::now();
     let text = sh(&[], "umount /proc/uptime && cat /proc/uptime").ok();
     let seconds: f64 = text.split(' ').next().unwrap().parse().unwrap();
-    let most = patience(2).as_secs_f64();
-    assert!((0.0..most).contains(&seconds), "{text}");
+    let most = start.elapsed().as_secs_f64();
+    assert!((0.0..=most).contains(&seconds), "{text}");
 }
 
 #[test]
@@ -130,22 +139,25 @@ fn memory_limit_is_enforced() {
     let script = "head -c 60000000 /dev/zero | tail -n 1 | wc -c";
     let text = sh(&["-m", "200m"], script).ok();
     assert_eq!(text.trim(), "60000000");
-    let text = sh(&["-m", "20m", "--swap", "0"], script).ok();
-    assert_ne!(text.trim(), "60000000");
+    let ran = sh(&["-m", "20m", "--swap", "0"], script);
+    assert_ne!(ran.out.trim(), "60000000", "{ran:?}");
+    // Whoever the kernel chooses: the one that holds the line, or all of the container.
+    assert!([Some(0), Some(137)].contains(&ran.code), "{ran:?}");
 }
 
 #[test]
 fn cpu_limit_is_enforced() {
     needs_root!();
-    let script = "timeout 2 sh -c 'while :; do :; done'; times; \
+    let script = "date +%s.%N; timeout 2 sh -c 'while :; do :; done'; times; date +%s.%N; \
                   cat /sys/fs/cgroup/cpu*/cpu.stat /sys/fs/cgroup/cpu.stat 2>/dev/null; true";
     let text = sh(&["--cpus", "0.2"], script).ok();
-    // The second line is of the children: user and system time as `0m0.4s`.
-    let children = text.lines().nth(1).unwrap();
-    let user = children.split(['m', 's']).nth(1).unwrap();
-    let seconds: f64 = user.parse().unwrap();
-    // 0.4 s are allowed, and one more period at either end.
-    assert!((0.02..0.7).contains(&seconds), "{text}");
+    let lines: Vec<_> = text.lines().collect();
+    // The second line of `times` is of the children: user and system time as `0m0.4s`.
+    let seconds: f64 = lines[2].split(['m', 's']).nth(1).unwrap().parse().unwrap();
+    let at = |line: usize| lines[line].parse::<f64>().unwrap();
+    // A fifth of the time is allowed, and one more period at either end.
+    let most = 0.2 * (at(3) - at(0)) + 0.3;
+    assert!((0.02..most).contains(&seconds), "{text}");
     let throttled = text
         .lines()
         .find_map(|line| line.strip_prefix("nr_throttled "));

@@ -18,14 +18,18 @@ use crate::runner::{MARK, Run, assert_nothing_left, await_line, marked, needs_ro
 fn nothing_is_left_after_the_end() {
     needs_root!();
     // The command leaves a process, and cgroups of its own with itself in them.
-    let mut run = Run::ready(
+    let dir = tempfile::tempdir().unwrap();
+    let end = dir.path().join("end");
+    let mut run = Run::ready(&format!(
         "for d in /sys/fs/cgroup /sys/fs/cgroup/*; do \
              mkdir -p $d/inner/most && echo 0 > $d/inner/most/cgroup.procs; \
          done 2>/dev/null; \
-         sleep 1000 & echo ready; sleep 0.2",
-    );
+         sleep 1000 & echo ready; until [ -e {} ]; do sleep 0.05; done",
+        end.display()
+    ));
     assert!(!run.cgroups().is_empty());
     assert!(!marked(&run.mark).is_empty());
+    fs::write(end, "").unwrap();
     assert_eq!(run.exit_code(), Some(0));
     // Not sometime later: at once.
     assert_eq!(run.cgroups(), [] as [PathBuf; 0]);

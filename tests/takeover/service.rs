@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -172,21 +173,35 @@ fn kills_of_the_server_of_the_holder_and_of_both_are_not_noticed() {
         .assert_nothing_wrong();
 }
 
+/// Leaves a cgroup so little memory that the kernel kills a process of it: `pid`, as all others are exempt.
+#[track_caller]
+fn take_memory(cgroup: &Path, pid: i32) {
+    // The writer does not return while there is anybody to kill, and each next server would be.
+    let mut writer = Command::new("sh")
+        .args(["-c", "echo 1M > memory.max"])
+        .current_dir(cgroup)
+        .spawn()
+        .expect("starting a shell");
+    let killed = wait_for(patience(10), || {
+        (!Path::new(&format!("/proc/{pid}")).exists()).then_some(())
+    });
+    let _ = writer.kill();
+    let _ = writer.wait();
+    fs::write(cgroup.join("memory.max"), "max").expect("lifting the limit");
+    assert!(killed.is_some(), "process {pid} lives on with 1 MB");
+}
+
 #[test]
 fn a_server_killed_for_lack_of_memory_is_not_noticed() {
     let _turn = alone();
     let scene = scene!(true);
     let unit = &scene.unit;
-    let limit = unit.cgroup().join("memory.max");
+    let cgroup = unit.cgroup();
+    // With swap it would go on, slowly.
+    fs::write(cgroup.join("memory.swap.max"), "0").expect("a cgroup without swap");
     for _ in 0..3 {
         let (holder, server) = (unit.holder(), unit.server());
-        // The write itself may find no memory to free, and says so when it has killed.
-        let _ = fs::write(&limit, "1M");
-        let killed = wait_for(patience(10), || {
-            (!std::path::Path::new(&format!("/proc/{server}")).exists()).then_some(())
-        });
-        fs::write(&limit, "max").expect("lifting the limit");
-        assert!(killed.is_some(), "the server lives on with 1 MB");
+        take_memory(&cgroup, server);
         unit.server();
         assert_eq!(
             unit.holder(),
