@@ -1,7 +1,7 @@
 //! One container works, the other idles, and each sees only itself.
 
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::docker::{Docker, Image, SIX_FILES, proc_volumes};
 use crate::common::figures::{Stat, diskstats};
@@ -73,10 +73,14 @@ fn a_busy_neighbour_shows_in_its_own_files_only() {
     let (a, b) = (busy.inside(), idle.inside());
     a.cgroup.count_writes_to(data.path());
     // Load averages are kept from the first read on.
+    let start = Instant::now();
     let _ = (load_now(&a, &daemon), load_now(&b, &daemon));
     let idle_before = stat(&b, &daemon);
     let busy_before = stat(&a, &daemon);
-    sleep(Duration::from_secs(12));
+    const PAUSE: Duration = Duration::from_secs(12);
+    sleep(PAUSE);
+    let works = || (a.cgroup.cpu_time() > Duration::from_secs(3)).then_some(());
+    assert!(wait_for(patience(30), works).is_some(), "A does not work");
 
     let idle_after = stat(&b, &daemon);
     let capacity = Stat::capacity(&idle_after.total) - Stat::capacity(&idle_before.total);
@@ -90,10 +94,11 @@ fn a_busy_neighbour_shows_in_its_own_files_only() {
         "B shows stolen time: {idle_after:?}"
     );
     assert!(idle_after.lines["procs_running"][0] <= 2, "{idle_after:?}");
+    // The readers are a load too, and slow on a busy machine.
+    let (load, reading) = (load_now(&b, &daemon), start.elapsed() - PAUSE);
     assert!(
-        load_now(&b, &daemon) < 0.15,
-        "the load of B is {}",
-        load_now(&b, &daemon)
+        load < 0.15 + reading.as_secs_f64() / 60.0,
+        "the load of B is {load} after {reading:?} of reading"
     );
     assert!(
         sectors_written(&b, &daemon) < 1000,
@@ -112,7 +117,6 @@ fn a_busy_neighbour_shows_in_its_own_files_only() {
     let own = || a.cgroup.cpu_time().as_secs_f64();
     let shown = || Stat::busy(&stat(&a, &daemon).total) as f64 / 100.0;
     let (before, view, after) = bracketed(own, shown, 0.1);
-    assert!(before > 3.0, "A did not work: {before} s");
     assert_agrees("CPU seconds of A", (before, view, after), 0.03);
 
     let rising = || (load_now(&a, &daemon) > 0.2).then_some(());

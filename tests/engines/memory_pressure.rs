@@ -31,24 +31,25 @@ fn shared_memory_counts_as_used_and_page_cache_as_available() {
     );
     let meminfo = keyed(&inside.read(&daemon, "proc/meminfo"));
     let mib = |key: &str| meminfo[key] / 1024;
-    let about = |key: &str, expected: u64| {
-        let got = mib(key);
+    let accounted = [
+        (
+            "Shmem",
+            inside.cgroup.memory_stat("total_shmem", "shmem") >> 20,
+        ),
+        (
+            "Cached",
+            inside.cgroup.memory_stat("total_cache", "file") >> 20,
+        ),
+        ("MemFree", 150 - (inside.cgroup.memory_usage_bytes() >> 20)),
+    ];
+    for (key, expected) in accounted {
         assert!(
-            got.abs_diff(expected) <= 4,
-            "{key} is {got} MiB and should be about {expected}: {meminfo:#?}"
+            mib(key).abs_diff(expected) <= 4,
+            "{key} should be about {expected} MiB: {meminfo:#?}"
         );
-    };
-    about(
-        "Shmem",
-        inside.cgroup.memory_stat("total_shmem", "shmem") >> 20,
-    );
-    about(
-        "Cached",
-        inside.cgroup.memory_stat("total_cache", "file") >> 20,
-    );
+    }
     assert!(mib("Shmem") >= 38, "{meminfo:#?}");
     assert!(mib("Cached") >= mib("Shmem") + 25, "{meminfo:#?}");
-    about("MemFree", 150 - (inside.cgroup.memory_usage_bytes() >> 20));
     // What is in shared memory cannot be given back; the cached file can.
     assert!(
         meminfo["MemAvailable"] <= meminfo["MemTotal"] - meminfo["Shmem"],

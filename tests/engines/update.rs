@@ -173,5 +173,10 @@ fn a_loop_under_half_a_cpu_shows_half_busy_and_half_stolen() {
         steal > least(1).min(left) * 0.9 - 0.15 && steal < most(1).min(left) + 0.15,
         "{figures}"
     );
-    assert!(most(1) > 0.2, "the quota did not hold: {figures}");
+    // A machine that is too busy does not give it half a CPU.
+    let had_its_share = least(0) > 0.45 * capacity;
+    assert!(
+        most(1) > 0.2 || !had_its_share,
+        "the quota did not hold: {figures}"
+    );
 }

@@ -1,12 +1,14 @@
 //! Servers that are killed.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::common::daemon::binary;
 use crate::common::{
-    Cell, Daemon, Limits, alone, beside_others, children, open_fds, patience, report, skip,
+    Cell, Daemon, Limits, alone, beside_others, children, open_fds, patience, report, run, skip,
     slowness, wait_for,
 };
 use crate::faults::{self, FAULT};
@@ -83,7 +85,9 @@ fn nobody_notices_that_servers_are_killed_ten_times_a_second() {
     let (cells, watchers) = eight_readers(&daemon);
     let fds = open_fds(daemon.pid());
     let interval = Duration::from_millis(100) * slowness();
-    let kills = kill_servers(&daemon, Signal::SIGKILL, interval, Duration::from_secs(60));
+    // Under emulation it is the newer kernel that matters, not how often.
+    let time = Duration::from_secs(if slowness() == 1 { 60 } else { 25 });
+    let kills = kill_servers(&daemon, Signal::SIGKILL, interval, time);
     let seen = all_seen(watchers);
     seen.report(&format!("{kills} x SIGKILL"));
     seen.assert_nothing_wrong();
@@ -104,12 +108,7 @@ fn nobody_notices_that_servers_crash() {
         Signal::SIGILL,
     ] {
         let interval = Duration::from_millis(400) * slowness();
-        kill_servers(
-            &daemon,
-            signal,
-            interval,
-            Duration::from_secs(2) * slowness(),
-        );
+        kill_servers(&daemon, signal, interval, Duration::from_secs(2));
     }
     let seen = all_seen(watchers);
     seen.report("SIGSEGV, SIGABRT, SIGBUS, SIGILL");
@@ -137,10 +136,13 @@ fn the_gap_is_a_few_milliseconds() {
         "gap after SIGKILL: median {:?}, longest {:?}",
         gaps[20], gaps[39]
     ));
-    assert!(
-        gaps[20] < Duration::from_millis(10) * slowness() * 2,
-        "{gaps:?}"
-    );
+    // Most of it is the start of a program, which takes its time on a busy machine.
+    let start = Instant::now();
+    for _ in 0..10 {
+        run(Command::new(binary()).arg("--version")).ok();
+    }
+    let most = Duration::from_millis(10) * slowness() + start.elapsed() / 2;
+    assert!(gaps[20] < most, "{gaps:?}, at most {most:?}");
 }
 
 /// A kernel before 6.9 cannot send requests again: those in flight fail, and only those.

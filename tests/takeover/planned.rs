@@ -49,8 +49,9 @@ fn upgrades_under_load(options: &[&str], scenario: &str) {
     let mut daemon = Daemon::start_program_with(&place, options, &[(FAULT, SLOW)]);
     let fds = open_fds(daemon.pid());
     let (cells, watchers) = eight_readers(&daemon);
-    let rounds = 200 / slowness();
-    for round in 0..rounds as usize {
+    // Under emulation it is the newer kernel that matters, not how often.
+    let rounds = if slowness() == 1 { 200 } else { 8 };
+    for round in 0..rounds {
         std::thread::sleep(Duration::from_millis(200) * slowness());
         // A restart of the same version, then an upgrade.
         if round % 2 == 1 {
