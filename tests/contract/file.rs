@@ -3,14 +3,13 @@
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use crate::common::figures::Stat;
 use crate::common::load::hammer;
 use crate::common::slowness;
 use crate::findings::Findings;
-use crate::inside::Run;
+use crate::inside::{Run, call};
 use crate::sample::{CPU_TREE, Sample};
 use crate::tolerance::LATENCY_SECONDS;
 
@@ -47,7 +46,7 @@ pub struct Behaviour {
     pub latency: Latency,
 }
 
-/// The seconds that one in a hundred takes at least: of reads, and of calls of another thread made in turn with them.
+/// The seconds that one in ten takes at least: of reads, and of calls of a process outside made in turn with them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Latency {
     pub read: f64,
@@ -55,10 +54,10 @@ pub struct Latency {
 }
 
 impl Latency {
-    /// The longest that a read may take. It needs other threads three times, and each waits for its turn on a busy
-    /// machine.
+    /// The longest that a read may take. It needs a process outside three times, and that one waits for its turn on a
+    /// busy machine.
     fn most(self) -> f64 {
-        LATENCY_SECONDS * f64::from(slowness()) + 3.0 * self.call
+        LATENCY_SECONDS * f64::from(slowness()) + 5.0 * self.call
     }
 
     fn is_short(self) -> bool {
@@ -129,13 +128,6 @@ impl Latency {
     fn of(path: &str) -> std::io::Result<Self> {
         // What was done before may have used up a quota for some periods.
         std::thread::sleep(5 * PAUSE);
-        let (question, questions) = mpsc::channel();
-        let (answer, answers) = mpsc::channel();
-        let answering = std::thread::spawn(move || {
-            for asked in questions {
-                let _ = answer.send(asked);
-            }
-        });
         let (mut reads, mut calls) = (Vec::new(), Vec::new());
         for _ in 0..100 {
             // Slow enough for the quota of any container.
@@ -144,19 +136,16 @@ impl Latency {
             fs::read(path)?;
             reads.push(start.elapsed().as_secs_f64());
             let start = Instant::now();
-            let _ = question.send(());
-            let _ = answers.recv();
+            call();
             calls.push(start.elapsed().as_secs_f64());
         }
-        drop(question);
-        let _ = answering.join();
-        let last_but_one = |mut times: Vec<f64>| {
+        let one_in_ten = |mut times: Vec<f64>| {
             times.sort_by(f64::total_cmp);
-            times[times.len() - 2]
+            times[times.len() * 9 / 10]
         };
         Ok(Self {
-            read: last_but_one(reads),
-            call: last_but_one(calls),
+            read: one_in_ten(reads),
+            call: one_in_ten(calls),
         })
     }
 }
@@ -270,7 +259,7 @@ fn of_one(findings: &mut Findings, file: &Behaviour) {
         "F11",
         file.latency.is_short(),
         format_args!(
-            "{path}: one read in a hundred takes {} s, at most {} s",
+            "{path}: one read in ten takes {} s, at most {} s",
             file.latency.read,
             file.latency.most()
         ),

@@ -21,6 +21,8 @@ pub const FIGURES: &str = "figures";
 pub const QUESTION: &str = "truth?";
 /// The line by which it says that a sample is next, and waits for a line that lets it go on.
 pub const NEXT: &str = "next?";
+/// The line that asks for any answer.
+pub const CALL: &str = "there?";
 
 const IDLE_SAMPLES: usize = 2;
 /// Fewer under emulation, where each takes many seconds.
@@ -120,6 +122,11 @@ fn say(what: &str) -> String {
         .read_line(&mut line)
         .expect("the standard input");
     line
+}
+
+/// Goes to the process that started this one and back.
+pub fn call() {
+    say(CALL);
 }
 
 /// Lets limits be changed before a sample.

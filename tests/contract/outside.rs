@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::common::docker::SIX_FILES;
 use crate::common::{Cgroup, Daemon, Inside, patience, report, run_within};
 use crate::findings::{Findings, KERNEL, Verdict};
-use crate::inside::{EVERYTHING, FIGURES, NEXT, QUESTION, ROLE};
+use crate::inside::{CALL, EVERYTHING, FIGURES, NEXT, QUESTION, ROLE};
 use crate::truth::Truth;
 
 /// This program with the libraries it needs, to run in any root file system that has the directory bound at the same
@@ -124,6 +124,8 @@ fn converse(
         if line == NEXT {
             at_sample(samples);
             samples += 1;
+            let _ = writeln!(answers);
+        } else if line == CALL {
             let _ = writeln!(answers);
         } else if line == QUESTION {
             let _ = writeln!(answers, "{}", Truth::of(boundary).to_line());
