@@ -16,8 +16,14 @@ fn errno_of_reading(daemon: &Daemon, file: &str) -> Option<i32> {
         .and_then(|error| error.raw_os_error())
 }
 
-fn watchdog_usec(seconds: u32) -> String {
-    (seconds * 1_000_000 * slowness()).to_string()
+/// Long enough for a server that is well, on a busy machine too.
+fn watchdog() -> Duration {
+    Duration::from_secs(if slowness() == 1 { 3 } else { 8 })
+}
+
+fn with_watchdog() -> Daemon {
+    let usec = watchdog().as_micros().to_string();
+    Daemon::start_with(&[], &[("WATCHDOG_USEC", &usec)])
 }
 
 /// The state of a process as `/proc/PID/status` has it.
@@ -59,7 +65,7 @@ fn a_request_that_kills_its_server_twice_is_answered_with_eio() {
 #[test]
 fn a_server_that_does_not_answer_any_more_is_replaced() {
     let _turn = beside_others();
-    let daemon = Daemon::start_with(&[], &[("WATCHDOG_USEC", &watchdog_usec(2))]);
+    let daemon = with_watchdog();
     let server = server_of(&daemon);
     kill(Pid::from_raw(server), Signal::SIGSTOP).expect("stopping the server");
     wait_for(patience(5), || (state_of(server) == "T").then_some(())).expect("a stopped server");
@@ -73,9 +79,9 @@ fn a_server_that_does_not_answer_any_more_is_replaced() {
 #[test]
 fn a_server_that_is_idle_is_not_replaced() {
     let _turn = beside_others();
-    let daemon = Daemon::start_with(&[], &[("WATCHDOG_USEC", &watchdog_usec(1))]);
+    let daemon = with_watchdog();
     let server = server_of(&daemon);
-    std::thread::sleep(Duration::from_secs(4) * slowness());
+    std::thread::sleep(watchdog() * 2 + Duration::from_secs(1));
     assert_eq!(server_of(&daemon), server, "{}", daemon.log());
 }
 
