@@ -40,5 +40,5 @@ pub const SANE_PER_SECOND: f64 = 1e6;
 /// Slab pages are estimated by object size.
 pub const SLAB_SHARE: f64 = 0.1;
 
-/// The longest time that one in ten reads may take.
-pub const LATENCY_SECONDS: f64 = 0.01;
+/// The longest time that half of the reads may take.
+pub const LATENCY_SECONDS: f64 = 0.02;
