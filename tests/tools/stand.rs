@@ -11,9 +11,7 @@ use crate::common::docker::{Container, Docker, Image, options, proc_volumes};
 use crate::common::figures::numbers;
 use crate::common::{Daemon, Inside, children, patience, run, slowness, wait_for};
 use crate::table::{Table, Verdict};
-use crate::truth::{
-    Recorder, Whose, host_load, host_memory_kb, host_uptime, now_seconds, start_seconds,
-};
+use crate::truth::{Recorder, Whose, host_memory_kb, host_uptime, now_seconds, start_seconds};
 
 /// Why a figure may be the host's; `None` for one that must be the container's.
 pub type Limit = Option<&'static str>;
@@ -148,7 +146,6 @@ impl Stand {
 
     /// Runs a script in the container and takes what it prints.
     pub fn observe(&self, script: &str) -> Observed<'_> {
-        let host_before = host_load();
         let from = Instant::now();
         let age_from = host_uptime();
         let load = "cat /proc/loadavg";
@@ -164,7 +161,7 @@ impl Stand {
             text: format!("{text}\n{}", ran.err).trim_end().to_owned(),
             time: from..=Instant::now(),
             host_uptime: age_from..=host_uptime(),
-            loads: [(shown(before), host_before), (shown(after), host_load())],
+            loads: [shown(before), shown(after)],
         }
     }
 
@@ -242,8 +239,8 @@ pub struct Observed<'a> {
     pub text: String,
     time: RangeInclusive<Instant>,
     host_uptime: RangeInclusive<f64>,
-    /// Load averages of container and host, before and after.
-    loads: [(f64, f64); 2],
+    /// Load averages of the container, before and after.
+    loads: [f64; 2],
 }
 
 impl Observed<'_> {
@@ -352,10 +349,10 @@ impl Observed<'_> {
 
     /// The load average over one minute, to two decimals.
     pub fn load(&self, shown: Option<f64>, limit: Limit) -> Verdict {
-        let span = |one: f64, other: f64| one.min(other) - 0.02..=one.max(other) + 0.02;
         let [before, after] = self.loads;
-        let truth = span(before.0, after.0);
-        self.judge(shown, truth, span(before.1, after.1), limit)
+        let truth = before.min(after) - 0.02..=before.max(after) + 0.02;
+        let host = self.stand.recorder.host_load(self.time.clone());
+        self.judge(shown, truth, host.start() - 0.02..=host.end() + 0.02, limit)
     }
 
     /// kB written to the disk since the start of the container; more than that is another's.

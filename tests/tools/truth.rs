@@ -27,6 +27,8 @@ struct Sample {
     total_seconds: f64,
     /// The load average over one minute that results from the threads seen.
     load: f64,
+    /// The load average that the host has.
+    host_load: f64,
 }
 
 /// Whose CPU time.
@@ -109,6 +111,19 @@ impl Recorder {
         before..=after + 0.1
     }
 
+    /// The lowest and the highest load average of the host in a time.
+    pub fn host_load(&self, between: RangeInclusive<Instant>) -> RangeInclusive<f64> {
+        let samples = self.samples.lock();
+        let inside = samples
+            .iter()
+            .filter(|sample| between.contains(&sample.at))
+            .map(|sample| sample.host_load);
+        let now = host_load();
+        inside.fold(now..=now, |range, load| {
+            range.start().min(load)..=range.end().max(load)
+        })
+    }
+
     /// The load average over one minute as it is now.
     pub fn load(&self) -> f64 {
         self.samples.lock().last().map_or(0.0, |sample| sample.load)
@@ -140,6 +155,7 @@ fn record(cgroup: &Cgroup, busy: i32, samples: &Mutex<Vec<Sample>>, stop: &Atomi
             process_seconds,
             total_seconds: cgroup.cpu_time().as_secs_f64(),
             load,
+            host_load: host_load(),
         });
         std::thread::sleep(PERIOD);
     }
@@ -188,7 +204,7 @@ pub fn now_seconds() -> f64 {
 }
 
 /// The host's load average over one minute.
-pub fn host_load() -> f64 {
+fn host_load() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").expect("the host's load");
     text.split(' ')
         .next()
