@@ -13,3 +13,5 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod lxc;
+mod shown;
