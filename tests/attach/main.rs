@@ -15,4 +15,6 @@
 mod common;
 mod formats;
 mod lxc;
+mod nspawn;
+mod services;
 mod shown;
