@@ -14,6 +14,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod formats;
+mod incus;
 mod lxc;
 mod nspawn;
 mod services;
