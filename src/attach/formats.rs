@@ -1,6 +1,7 @@
 //! Bindings written down for engines: arguments, lines of configuration, snippets.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
@@ -50,10 +51,14 @@ impl Mounts {
     }
 
     /// Lines of the configuration of an LXC container.
+    ///
+    /// It mounts nothing over a link, such as those in `/sys/block`.
     #[must_use]
     pub fn lxc(&self) -> String {
         self.lines(|source, target, is_read_only| {
             let flag = if is_read_only { ",ro" } else { "" };
+            let target = fs::canonicalize(target).unwrap_or_else(|_| target.into());
+            let target = target.display().to_string();
             let below = target.trim_start_matches('/');
             format!("lxc.mount.entry = {source} {below} none bind{flag},optional 0 0")
         })

@@ -6,11 +6,9 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::common::cgroup::cgroup_version;
-use crate::common::daemon::binary;
 use crate::common::figures::uptime;
-use crate::common::{
-    self, Daemon, Ran, beside_others, has, images, patience, run_within, skip, unique,
-};
+use crate::common::{Daemon, Ran, beside_others, has, images, patience, run_within, skip, unique};
+use crate::formats::stopped;
 use crate::shown::{PRINT, Shown, add_free};
 
 const COMMON: &str = "/usr/share/lxc/config/common.conf";
@@ -37,7 +35,7 @@ const FILES: [(&str, &str, &str); 3] = [
 
 /// Writes the files below `dir` and gives the commands that mount them over those of any
 /// other lxcfs, in a mount namespace of its own, and `views` at the place the hook knows.
-fn install(dir: &Path, views: &Path) -> String {
+pub fn install(dir: &Path, views: &Path) -> String {
     let mut script = String::new();
     for (place, name, text) in FILES {
         let below = dir.join(place.trim_start_matches('/'));
@@ -219,10 +217,7 @@ fn while_lxcfs_is_stopped_containers_start_without_it() {
         skip!("{why}");
     }
     let _turn = beside_others();
-    let views = tempfile::tempdir().expect("a directory");
-    let shown = Shown::new(&run(views.path(), &Setup::default(), PRINT));
-    shown.assert_without_views();
-    common::run(Command::new(binary()).arg("prepare").arg(views.path())).ok();
+    let views = stopped();
     let shown = Shown::new(&run(views.path(), &Setup::default(), PRINT));
     shown.assert_without_views();
     let mounts = shown.part("self/mountinfo");

@@ -44,11 +44,17 @@ impl Shown {
         rest.split("== ").next().unwrap_or(rest)
     }
 
-    /// Where files of lxcfs are mounted, each place once.
+    /// Over which of its own files there are those of lxcfs. Services see other mounts of the host, too.
     pub fn attached(&self) -> BTreeSet<String> {
         let mounts = self.part("self/mountinfo").lines();
         let ours = mounts.filter(|line| line.contains(" - fuse.lxcfs "));
-        ours.filter_map(|line| Some(line.split(' ').nth(4)?.to_owned()))
+        ours.filter_map(|line| line.split(' ').nth(4))
+            .filter(|place| {
+                ["/proc/", "/sys/", "/var/"]
+                    .iter()
+                    .any(|own| place.starts_with(own))
+            })
+            .map(str::to_owned)
             .collect()
     }
 
