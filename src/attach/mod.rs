@@ -2,6 +2,7 @@
 
 mod catalog;
 pub mod fallback;
+pub mod formats;
 
 pub use self::catalog::{Binding, Part, bindings};
 

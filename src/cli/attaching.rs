@@ -50,6 +50,10 @@ pub struct MountsArgs {
     /// What is attached.
     #[command(flatten)]
     pub views: ViewsArgs,
+
+    /// Print also what runc and youki refuse to mount, for crun
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// Who reads what `lxcfs mounts` prints.

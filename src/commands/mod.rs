@@ -1,6 +1,7 @@
 //! One file for each subcommand.
 
 pub mod daemon;
+pub mod mounts;
 pub mod remount;
 pub mod run;
 pub mod serve;
@@ -45,9 +46,9 @@ pub fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
         Some(Command::Run(args)) => run::run(args),
         Some(Command::Show(args)) => Ok(show::run(args)?),
         Some(Command::Remount(args)) => Ok(remount::run(args)?),
+        Some(Command::Mounts(args)) => Ok(mounts::run(args)?),
         Some(
-            Command::Mounts(_)
-            | Command::Cdi { .. }
+            Command::Cdi { .. }
             | Command::Attach(_)
             | Command::Detach(_)
             | Command::Doctor(_)

@@ -13,3 +13,9 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod formats;
+mod incus;
+mod lxc;
+mod nspawn;
+mod services;
+mod shown;
