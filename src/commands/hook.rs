@@ -1,0 +1,78 @@
+//! `lxcfs hook`: what engines call at the start of a container.
+
+use std::io::{self, Read, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use crate::attach::hook::{self, State};
+use crate::attach::{Wanted, notice, oci, program};
+use crate::cli::{HookArgs, HookCommand};
+
+/// Does what the hook is for. Unless it is strict, a container starts without the views
+/// rather than not at all.
+///
+/// # Errors
+/// What failed, if the hook is strict or no container is at stake.
+pub fn run(command: &HookCommand) -> Result<ExitCode> {
+    let mut input = Vec::new();
+    io::stdin()
+        .read_to_end(&mut input)
+        .context("cannot read standard input")?;
+    match command {
+        HookCommand::CreateContainer(args) => create_container(&input, args),
+        HookCommand::Precreate(args) => precreate(&input, args),
+    }
+    .map(|()| ExitCode::SUCCESS)
+}
+
+fn create_container(input: &[u8], args: &HookArgs) -> Result<()> {
+    let wanted = args.wanted();
+    let name = |state: &Result<State>| match state {
+        Ok(state) => format!("container {}", state.id),
+        Err(_) => "a container".to_owned(),
+    };
+    let state = State::parse(input);
+    let name = name(&state);
+    unless_strict(
+        &wanted,
+        &name,
+        state.and_then(|state| hook::create_container(&state, &wanted)),
+    )
+}
+
+fn precreate(input: &[u8], args: &HookArgs) -> Result<()> {
+    let wanted = args.wanted();
+    let edited = wanted.ensure_answers().and_then(|()| {
+        let program = program().context("cannot find the path of this program")?;
+        oci::add(input, &wanted, &program)
+    });
+    let mut output = input;
+    let fresh;
+    match edited {
+        Ok(edited) => {
+            fresh = edited;
+            output = &fresh;
+        }
+        Err(error) => unless_strict(&wanted, "a container", Err(error))?,
+    }
+    let mut out = io::stdout().lock();
+    out.write_all(output)
+        .and_then(|()| out.flush())
+        .context("cannot print the configuration")
+}
+
+/// A failure goes to the logs, or to the engine if it is to be one of the container's start.
+fn unless_strict(wanted: &Wanted, name: &str, done: Result<()>) -> Result<()> {
+    let Err(error) = done else {
+        return Ok(());
+    };
+    if wanted.strict {
+        return Err(error);
+    }
+    let sentence = format!("{name} starts without views: {error:#}");
+    notice::log(&sentence);
+    // Nobody may be there to read it.
+    let _ = writeln!(io::stderr(), "lxcfs: {sentence}");
+    Ok(())
+}
