@@ -11,5 +11,9 @@
     clippy::unwrap_used
 )]
 
+mod bundle;
 #[path = "../common/mod.rs"]
 mod common;
+mod oci;
+mod seen;
+mod views;
