@@ -1,18 +1,17 @@
-//! Standing in for an OCI runtime: its command line
-//! (<https://github.com/opencontainers/runtime-tools/blob/master/docs/command-line-interface.md>),
-//! and the configuration of the container that it is about to create.
+//! Standing in for an OCI runtime.
+
+mod call;
 
 use std::env;
-use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::unistd::{AccessFlags, access};
 
+pub use self::call::Call;
 use super::oci;
 use super::wanted::{Wanted, is_same_file, program};
 
@@ -21,83 +20,6 @@ const RUNTIMES: [&str; 2] = ["runc", "crun"];
 
 /// Where programs are if nobody says.
 const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// Options before the command that are followed by their value.
-const GLOBAL_VALUES: [&str; 6] = [
-    "log",
-    "log-format",
-    "root",
-    "criu",
-    "rootless",
-    "cgroup-manager",
-];
-
-/// Options of `create` and `run` that are followed by their value.
-const VALUES: [&str; 8] = [
-    "bundle",
-    "b",
-    "config",
-    "f",
-    "console-socket",
-    "pid-file",
-    "pidfd-socket",
-    "preserve-fds",
-];
-
-/// The configuration of the container that a runtime with these arguments would create;
-/// `None` if it would create none.
-#[must_use]
-pub fn created(arguments: &[OsString]) -> Option<PathBuf> {
-    let mut words = arguments.iter().map(OsString::as_os_str);
-    let command = loop {
-        match option(words.next()?) {
-            Some((name, None)) if GLOBAL_VALUES.contains(&name) => drop(words.next()),
-            Some(_) => {}
-            None => break words.clone(),
-        }
-    };
-    let name = arguments.get(arguments.len() - command.len() - 1)?;
-    if name != "create" && name != "run" {
-        return None;
-    }
-    let mut words = command;
-    let (mut bundle, mut config) = (OsStr::new("."), OsStr::new("config.json"));
-    while let Some(word) = words.next() {
-        if word == "--" {
-            break;
-        }
-        let Some((name, value)) = option(word) else {
-            continue;
-        };
-        let value = match value {
-            None if VALUES.contains(&name) => words.next(),
-            value => value,
-        };
-        match (name, value) {
-            ("bundle" | "b", Some(value)) => bundle = value,
-            ("config" | "f", Some(value)) => config = value,
-            _ => {}
-        }
-    }
-    Some(Path::new(bundle).join(config))
-}
-
-/// Name and value of an option: `--name`, `--name=value`, `-name`, and `-bVALUE` of crun.
-fn option(word: &OsStr) -> Option<(&str, Option<&OsStr>)> {
-    let bytes = word.as_bytes();
-    let (name, value) = match bytes.iter().position(|byte| *byte == b'=') {
-        Some(at) => bytes.split_at(at),
-        None => (bytes, &[][..]),
-    };
-    let name = name.strip_prefix(b"-")?;
-    let name = std::str::from_utf8(name.strip_prefix(b"-").unwrap_or(name)).ok()?;
-    Some((
-        name,
-        value
-            .split_first()
-            .map(|(_, value)| OsStr::from_bytes(value)),
-    ))
-}
 
 /// Adds what is wanted to the configuration in the file `config`.
 ///
@@ -187,48 +109,6 @@ fn in_path(name: &Path) -> impl Iterator<Item = PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn config(line: &str) -> Option<PathBuf> {
-        let arguments: Vec<_> = line.split_whitespace().map(OsString::from).collect();
-        created(&arguments)
-    }
-
-    #[test]
-    fn the_bundle_is_found_as_engines_write_it() {
-        for line in [
-            // containerd, podman, CRI-O, by hand
-            "--root /r --log /l/log.json --log-format json --systemd-cgroup create --bundle /b --pid-file /p --console-socket /s id",
-            "--cgroup-manager=systemd --root=/r create --bundle /b --pid-file /p id",
-            "--systemd-cgroup --root=/r create --bundle=/b --pid-file=/p id",
-            "--debug run -b /b id",
-            "-debug -log=/x run -d id -bundle /b",
-            "--log create run --bundle=/b --pid-file --bundle id",
-        ] {
-            assert_eq!(config(line), Some("/b/config.json".into()), "{line}");
-        }
-        assert_eq!(config("run id"), Some("./config.json".into()));
-        assert_eq!(config("run -f my.json -b x id"), Some("x/my.json".into()));
-        assert_eq!(
-            config("create --bundle /b -- --bundle=/c"),
-            Some("/b/config.json".into())
-        );
-        assert_eq!(config("create --bundle"), Some("./config.json".into()));
-    }
-
-    #[test]
-    fn other_commands_create_nothing() {
-        for line in [
-            "",
-            "--version",
-            "features",
-            "--root create",
-            "--root /r start id",
-            "--log /create delete create",
-            "exec --process run id",
-        ] {
-            assert_eq!(config(line), None, "{line}");
-        }
-    }
 
     #[test]
     fn the_file_is_replaced_with_its_mode_and_nothing_is_left_beside_it() {

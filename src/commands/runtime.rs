@@ -1,5 +1,6 @@
 //! `lxcfs runtime`: be the runtime of an engine.
 
+use std::convert::Infallible;
 use std::env;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -7,7 +8,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::attach::{notice, runtime};
+use crate::attach::notice;
+use crate::attach::runtime::{self, Call};
 use crate::cli::RuntimeArgs;
 
 /// Names the runtime that was started last, to notice when that is this program again.
@@ -18,16 +20,21 @@ const STARTED: &str = "LXCFS_RUNTIME";
 ///
 /// # Errors
 /// One sentence if there is no such runtime, or the views cannot be added and have to be.
-pub fn run(args: &RuntimeArgs) -> Result<std::convert::Infallible> {
+pub fn run(args: &RuntimeArgs) -> Result<Infallible> {
+    let call = Call::parse(&args.arguments);
+    become_real(args, &call).inspect_err(|error| call.report(error))
+}
+
+fn become_real(args: &RuntimeArgs, call: &Call) -> Result<Infallible> {
     let real = runtime::real(args.runtime.as_deref())?;
     ensure!(
         env::var_os(STARTED).is_none_or(|started| Path::new(&started) != real),
         "{} starts lxcfs again; name another --runtime",
         real.display()
     );
-    if let Some(config) = runtime::created(&args.arguments) {
+    if let Some(config) = &call.config {
         let wanted = args.hook.wanted();
-        match runtime::add(&config, &wanted) {
+        match runtime::add(config, &wanted) {
             Err(error) if wanted.strict => return Err(error),
             // Standard error is the container's by now.
             Err(error) => notice::log(&format!("a container starts without views: {error:#}")),

@@ -14,6 +14,7 @@
 mod bundle;
 #[path = "../common/mod.rs"]
 mod common;
+mod docker;
 mod oci;
 mod seen;
 mod views;

@@ -64,9 +64,9 @@ impl Seen {
     }
 
     /// Pressure, and what else runtimes refuse to mount, is attached too; where the kernel has
-    /// pressure, triggers can be set by those who may write.
+    /// pressure, root can set triggers.
     #[track_caller]
-    pub fn has_the_rest(&self, may_write: bool) {
+    pub fn has_the_rest(&self, is_root: bool) {
         let text = &self.text;
         assert!(
             self.has("/proc/vmstat") && self.has("/proc/softirqs"),
@@ -84,7 +84,7 @@ impl Seen {
             .and_then(|total| total.parse().ok())
             .expect("a number");
         assert!(total / 1e6 < patience(60).as_secs_f64(), "{text}");
-        assert_eq!(part(text, 6).trim().is_empty(), may_write, "{text}");
+        assert!(part(text, 6).trim().is_empty() || !is_root, "{text}");
     }
 
     /// Nothing is attached: the container sees the host.

@@ -24,6 +24,11 @@ impl Views {
         views
     }
 
+    /// Where the place is, and room for more.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     pub fn point(&self) -> PathBuf {
         self.dir.path().join("views")
     }
@@ -36,10 +41,6 @@ impl Views {
     #[track_caller]
     pub fn start(&self) -> Daemon {
         Daemon::start_at(&binary(), &self.point(), &self.dir.path().join("pid"), &[])
-    }
-
-    pub fn path(&self) -> &Path {
-        self.dir.path()
     }
 }
 
