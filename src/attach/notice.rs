@@ -12,7 +12,7 @@ const PRIORITY: u32 = 3 * 8 + 4;
 /// a runtime writes to standard error only if it fails. Nothing happens on a host without
 /// a system log.
 pub fn log(sentence: &str) {
-    let sentence = sentence.escape_debug();
+    let sentence = sentence.replace(char::is_control, " ");
     let line = format!("<{PRIORITY}>lxcfs[{}]: {sentence}", std::process::id());
     let sent = UnixDatagram::unbound().and_then(|socket| {
         socket.set_nonblocking(true)?;

@@ -16,5 +16,6 @@ mod bundle;
 mod common;
 mod docker;
 mod oci;
+mod podman;
 mod seen;
 mod views;

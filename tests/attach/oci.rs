@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::bundle::Bundle;
-use crate::common::{Daemon, beside_others, has, patience, run, run_within, skip};
+use crate::common::{Daemon, beside_others, has, patience, run, run_within, sh, skip, wait_for};
 use crate::seen::{PRINT, Seen};
 use crate::views::{Views, program};
 
@@ -150,6 +150,14 @@ fn containers_start_while_lxcfs_is_stopped_dead_or_hanging_unless_they_must_not(
     let views = Views::prepare();
     let nothing = format!("no lxcfs is mounted at {}", views.arg());
     starts_unless_strict(&mut bundle, &views, &nothing);
+    if Path::new("/run/systemd/journal/dev-log").exists() {
+        let told = format!("starts without views: {nothing}");
+        let journal = || sh("journalctl -o cat -t lxcfs").out;
+        let found = wait_for(patience(10), || {
+            (journal().matches(&told).count() == 2).then_some(())
+        });
+        assert!(found.is_some(), "the journal has: {}", journal());
+    }
 
     let daemon = views.start();
     let signal_all = |daemon: &Daemon, signal| {
