@@ -15,7 +15,7 @@ use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, pipe2};
 use crate::sys::process;
 
 /// How long a container's start is held up at most.
-const LIMIT: Duration = Duration::from_secs(2);
+const LIMIT: Duration = Duration::from_secs(3);
 
 const DONE: u8 = b'0';
 const FAILED: u8 = b'E';
