@@ -28,36 +28,25 @@ pub fn run(command: &HookCommand) -> Result<ExitCode> {
 
 fn create_container(input: &[u8], args: &HookArgs) -> Result<()> {
     let wanted = args.wanted();
-    let name = |state: &Result<State>| match state {
-        Ok(state) => format!("container {}", state.id),
-        Err(_) => "a container".to_owned(),
-    };
-    let state = State::parse(input);
-    let name = name(&state);
-    unless_strict(
-        &wanted,
-        &name,
-        state.and_then(|state| hook::create_container(&state, &wanted)),
-    )
+    let mut name = "a container".to_owned();
+    let done = State::parse(input).and_then(|state| {
+        name = format!("container {}", state.id);
+        hook::create_container(&state, &wanted)
+    });
+    unless_strict(&wanted, &name, done)
 }
 
 fn precreate(input: &[u8], args: &HookArgs) -> Result<()> {
     let wanted = args.wanted();
+    let mut output = input.to_vec();
     let edited = wanted.ensure_answers().and_then(|()| {
         let program = program().context("cannot find the path of this program")?;
-        oci::add(input, &wanted, &program)
+        output = oci::add(input, &wanted, &program)?;
+        Ok(())
     });
-    let mut output = input;
-    let fresh;
-    match edited {
-        Ok(edited) => {
-            fresh = edited;
-            output = &fresh;
-        }
-        Err(error) => unless_strict(&wanted, "a container", Err(error))?,
-    }
+    unless_strict(&wanted, "a container", edited)?;
     let mut out = io::stdout().lock();
-    out.write_all(output)
+    out.write_all(&output)
         .and_then(|()| out.flush())
         .context("cannot print the configuration")
 }
