@@ -235,6 +235,38 @@ fn an_image_with_links_in_proc_and_sys_gets_nothing_mounted_elsewhere() {
 }
 
 #[test]
+fn input_that_is_not_understood_stops_no_container() {
+    let _turn = beside_others();
+    let views = Views::prepare();
+    let _daemon = views.start();
+    let hook = |input: &str, rest: &str| {
+        let (own, place) = (program(), views.arg());
+        sh(&format!(
+            "printf '%s' '{input}' | '{own}' hook {rest} --views '{place}'"
+        ))
+    };
+    for input in ["", "{", "[]", r#"{"mounts":7,"x":1}"#] {
+        let ran = hook(input, "precreate");
+        assert_eq!((ran.code, ran.out.as_str()), (Some(0), input));
+        let told = "lxcfs: a container starts without views: ";
+        assert!(
+            ran.err.starts_with(told) && ran.err.lines().count() == 1,
+            "{ran:?}"
+        );
+        assert_eq!(hook(input, "precreate --strict").code, Some(1));
+
+        let ran = hook(input, "create-container");
+        let sentence = format!("{told}standard input has no state of an OCI container");
+        assert!(ran.succeeded() && ran.err.starts_with(&sentence), "{ran:?}");
+        assert_eq!(hook(input, "create-container --strict").code, Some(1));
+    }
+    let state = r#"{"id":"web","bundle":"/nowhere"}"#;
+    let ran = hook(state, "create-container");
+    let sentence = "lxcfs: container web starts without views: cannot read /nowhere/config.json: ";
+    assert!(ran.succeeded() && ran.err.starts_with(sentence), "{ran:?}");
+}
+
+#[test]
 fn the_wrapper_passes_everything_else_on_and_never_starts_itself() {
     if !has("runc") {
         skip!("runc is not installed");
