@@ -63,27 +63,45 @@ pub fn mounts(bindings: &[Binding], views: &Path) -> Vec<Mount> {
     for_mounts.map(mount).collect()
 }
 
-/// The configuration with the mounts added that it lacks, and with the hook for the rest, as
-/// a call of `program`. What is mounted already stays: doing this again changes nothing.
+/// The configuration with the mounts added that it lacks, and with `hook` for the rest. What
+/// is mounted already stays: doing this again changes nothing.
 ///
 /// # Errors
 /// One sentence if `config` is not understood.
-pub fn add(config: &[u8], wanted: &Wanted, program: &Path) -> Result<Vec<u8>> {
-    let mut config: Object =
-        serde_json::from_slice(config).context("the configuration is no JSON object")?;
+pub fn add(config: &[u8], wanted: &Wanted, hook: Option<&Hook>) -> Result<Vec<u8>> {
+    let mut config = object(config)?;
     let fresh = mounts(&wanted.bindings(), &wanted.views);
     let present: Array = member(&config, "mounts")?;
     config.insert("mounts".to_owned(), to_raw_value(&merged(present, fresh)?)?);
-
-    let mut hooks: Object = member(&config, "hooks")?;
-    let own = wanted.hook(program)?;
-    let mut calls: Array = member(&hooks, "createContainer")?;
-    if !calls.iter().any(|call| is_call(call, &own)) {
-        calls.push(to_raw_value(&own)?);
+    if let Some(hook) = hook {
+        let mut hooks: Object = member(&config, "hooks")?;
+        let mut calls: Array = member(&hooks, "createContainer")?;
+        if !calls.iter().any(|call| is_call(call, hook)) {
+            calls.push(to_raw_value(hook)?);
+        }
+        hooks.insert("createContainer".to_owned(), to_raw_value(&calls)?);
+        config.insert("hooks".to_owned(), to_raw_value(&hooks)?);
     }
-    hooks.insert("createContainer".to_owned(), to_raw_value(&calls)?);
-    config.insert("hooks".to_owned(), to_raw_value(&hooks)?);
     Ok(serde_json::to_vec(&config)?)
+}
+
+/// Whether the container gets a user namespace.
+///
+/// # Errors
+/// One sentence if `config` is not understood.
+pub fn has_user_namespace(config: &[u8]) -> Result<bool> {
+    #[derive(Deserialize)]
+    struct Namespace {
+        #[serde(rename = "type")]
+        kind: String,
+    }
+    let linux: Object = member(&object(config)?, "linux")?;
+    let namespaces: Vec<Namespace> = member(&linux, "namespaces")?;
+    Ok(namespaces.iter().any(|namespace| namespace.kind == "user"))
+}
+
+fn object(config: &[u8]) -> Result<Object> {
+    serde_json::from_slice(config).context("the configuration is no JSON object")
 }
 
 /// What `object` has under `name`; nothing if that is absent or null.

@@ -41,7 +41,11 @@ fn precreate(input: &[u8], args: &HookArgs) -> Result<()> {
     let mut output = input.to_vec();
     let edited = wanted.ensure_answers().and_then(|()| {
         let program = program().context("cannot find the path of this program")?;
-        output = oci::add(input, &wanted, &program)?;
+        let hook = wanted.hook(&program)?;
+        // crun enters podman's directory of the container before it calls a hook, which fails
+        // there: that directory is closed to a root who is another user on the host.
+        let hook = (!oci::has_user_namespace(input)?).then_some(&hook);
+        output = oci::add(input, &wanted, hook)?;
         Ok(())
     });
     unless_strict(&wanted, "a container", edited)?;
@@ -57,6 +61,8 @@ fn unless_strict(wanted: &Wanted, name: &str, done: Result<()>) -> Result<()> {
         return Ok(());
     };
     if wanted.strict {
+        // crun does not show what a hook writes.
+        notice::log(&format!("{name} does not start: {error:#}"));
         return Err(error);
     }
     let sentence = format!("{name} starts without views: {error:#}");

@@ -32,11 +32,12 @@ impl Bundle {
             },
             "mounts": [
                 {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
+                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=64k"]},
                 {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]},
             ],
             "linux": {
                 "cgroupsPath": format!("/{}", unique("oci")),
-                "resources": {"memory": {"limit": 50 << 20}, "cpu": {"quota": 100_000, "period": 100_000}},
+                "resources": {"devices": [{"allow": true, "access": "rwm"}], "memory": {"limit": 50 << 20}, "cpu": {"quota": 100_000, "period": 100_000}},
                 "namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "cgroup"}, {"type": "ipc"}],
                 "maskedPaths": ["/proc/interrupts", "/proc/kcore"],
             },

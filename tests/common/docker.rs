@@ -100,7 +100,11 @@ impl Docker {
         fs::write(dir.join("daemon.json"), config).map_err(|error| error.to_string())?;
         let log = fs::File::create(dir.join("log")).map_err(|error| error.to_string())?;
         let host = format!("unix://{}/docker.sock", dir.display());
-        let daemon = Command::new("dockerd")
+        // The machine's own containerd is there sooner than one that dockerd starts.
+        if Path::new("/run/systemd/system").exists() {
+            sh("systemctl start containerd");
+        }
+        let mut daemon = Command::new("dockerd")
             .args([
                 "--bridge=none",
                 "--iptables=false",
@@ -134,11 +138,14 @@ impl Docker {
              rm -rf '{dir_text}'\n",
             pid = daemon.id()
         ));
-        match wait_for(patience(60), || {
-            docker.run(&["version"]).succeeded().then_some(())
-        }) {
-            Some(()) => Ok(docker),
-            None => Err(format!(
+        let answers = wait_for(patience(60), || {
+            let answers = docker.run(&["version"]).succeeded();
+            let ended = daemon.try_wait().is_ok_and(|status| status.is_some());
+            (answers || ended).then_some(answers)
+        });
+        match answers {
+            Some(true) => Ok(docker),
+            _ => Err(format!(
                 "dockerd does not answer: {}",
                 tail(&dir.join("log"))
             )),

@@ -14,8 +14,12 @@ fn wanted(only: &[Part]) -> Wanted {
     }
 }
 
+fn hook() -> Hook {
+    wanted(&[]).hook(Path::new(PROGRAM)).unwrap()
+}
+
 fn added(config: &str) -> String {
-    let edited = add(config.as_bytes(), &wanted(&[]), Path::new(PROGRAM)).unwrap();
+    let edited = add(config.as_bytes(), &wanted(&[]), Some(&hook())).unwrap();
     String::from_utf8(edited).unwrap()
 }
 
@@ -93,13 +97,28 @@ fn hooks_of_others_stay_and_ours_is_there_once() {
 }
 
 #[test]
+fn a_user_namespace_is_found() {
+    let found = |config: &str| has_user_namespace(config.as_bytes()).ok();
+    let linux = |kind: &str| {
+        format!(r#"{{"linux":{{"namespaces":[{{"type":"pid"}},{{"type":"{kind}"}}]}}}}"#)
+    };
+    assert_eq!(found(&linux("user")), Some(true));
+    for without in [
+        &linux("mount"),
+        "{}",
+        r#"{"linux":null}"#,
+        r#"{"linux":{"namespaces":null}}"#,
+    ] {
+        assert_eq!(found(without), Some(false), "{without}");
+    }
+    assert_eq!(found(r#"{"linux":{"namespaces":[1]}}"#), None);
+    let without_hook = add(b"{}", &wanted(&[]), None).unwrap();
+    assert_eq!(without_hook, br#"{"mounts":[]}"#);
+}
+
+#[test]
 fn parts_that_are_not_wanted_are_left_out() {
-    let edited = add(
-        ENGINES.as_bytes(),
-        &wanted(&[Part::Cpu]),
-        Path::new(PROGRAM),
-    )
-    .unwrap();
+    let edited = add(ENGINES.as_bytes(), &wanted(&[Part::Cpu]), Some(&hook())).unwrap();
     let found = destinations(&String::from_utf8(edited).unwrap());
     assert!(found.contains(&"/proc/stat".to_owned()) && !found.contains(&"/proc/swaps".to_owned()));
 }
@@ -138,7 +157,7 @@ fn what_is_not_understood_is_one_sentence() {
             "createContainer of the configuration is not understood",
         ),
     ] {
-        let error = add(config.as_bytes(), &wanted(&[]), Path::new(PROGRAM)).unwrap_err();
+        let error = add(config.as_bytes(), &wanted(&[]), Some(&hook())).unwrap_err();
         assert_eq!(error.to_string(), sentence, "{config}");
     }
 }
@@ -166,6 +185,6 @@ proptest! {
 
     #[test]
     fn garbage_is_an_answer(config in proptest::collection::vec(any::<u8>(), 0..60)) {
-        let _ = add(&config, &wanted(&[]), Path::new(PROGRAM));
+        let _ = add(&config, &wanted(&[]), Some(&hook()));
     }
 }
