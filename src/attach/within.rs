@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -16,6 +17,10 @@ use crate::sys::process;
 
 /// How long a container's start is held up at most.
 const LIMIT: Duration = Duration::from_secs(3);
+
+/// How often it is looked whether the process has ended, and how long apart.
+const TRIES: usize = 50;
+const PAUSE: Duration = Duration::from_millis(2);
 
 const DONE: u8 = b'0';
 const FAILED: u8 = b'E';
@@ -73,9 +78,15 @@ fn receive(receiver: OwnedFd) -> anyhow::Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// Ends the process; it is left behind if it cannot be killed.
+/// Ends the process. One that cannot be killed is left behind; any other must not be, since
+/// the next program of this process might wonder at a child that it has not started.
 fn end(child: Pid) {
     // It may be over already.
     let _ = kill(child, Signal::SIGKILL);
-    let _ = process::reap(Some(child));
+    for _ in 0..TRIES {
+        if !matches!(process::reap(Some(child)), Ok(None)) {
+            return;
+        }
+        thread::sleep(PAUSE);
+    }
 }
