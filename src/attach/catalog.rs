@@ -47,6 +47,13 @@ impl Binding {
     pub fn target(&self) -> PathBuf {
         Path::new("/").join(&self.path)
     }
+
+    /// Options of a mount in a container's configuration.
+    #[must_use]
+    pub fn mount_options(&self) -> [&'static str; 4] {
+        let bind = if self.is_directory { "rbind" } else { "bind" };
+        ["ro", "nosuid", "nodev", bind]
+    }
 }
 
 /// Files and directories: path, part, whether they are for mounts.

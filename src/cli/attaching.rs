@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::attach::{Part, USUAL};
+use crate::attach::{Part, USUAL, Wanted};
 
 /// What is attached, from where.
 #[derive(Debug, Clone, Args)]
@@ -19,18 +19,9 @@ pub struct ViewsArgs {
     pub only: Vec<Part>,
 }
 
-/// Hooks that engines call.
-#[derive(Debug, Subcommand)]
-pub enum HookCommand {
-    /// OCI hook createContainer: attaches what is not attached yet
-    CreateContainer(CreateContainerArgs),
-    /// podman's hook precreate: adds mounts to the config.json on standard input
-    Precreate(ViewsArgs),
-}
-
-/// Arguments of `lxcfs hook create-container`.
-#[derive(Debug, Args)]
-pub struct CreateContainerArgs {
+/// What is attached, and whether a container may start without it.
+#[derive(Debug, Clone, Args)]
+pub struct HookArgs {
     /// What is attached.
     #[command(flatten)]
     pub views: ViewsArgs,
@@ -38,6 +29,27 @@ pub struct CreateContainerArgs {
     /// Let the container's start fail if something cannot be attached
     #[arg(long)]
     pub strict: bool,
+}
+
+impl HookArgs {
+    /// The same for those who attach.
+    #[must_use]
+    pub fn wanted(&self) -> Wanted {
+        Wanted {
+            views: self.views.views.clone(),
+            only: self.views.only.clone(),
+            strict: self.strict,
+        }
+    }
+}
+
+/// Hooks that engines call.
+#[derive(Debug, Subcommand)]
+pub enum HookCommand {
+    /// OCI hook createContainer: attaches what is not attached yet
+    CreateContainer(HookArgs),
+    /// podman's hook precreate: adds mounts to the config.json on standard input
+    Precreate(HookArgs),
 }
 
 /// Arguments of `lxcfs mounts`.
@@ -84,7 +96,7 @@ pub struct RuntimeArgs {
 
     /// What is attached.
     #[command(flatten)]
-    pub views: ViewsArgs,
+    pub hook: HookArgs,
 
     /// Arguments of the runtime
     #[arg(

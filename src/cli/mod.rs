@@ -10,8 +10,8 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
 
 pub use self::attaching::{
-    AttachArgs, CreateContainerArgs, DeployArgs, DetachArgs, DoctorArgs, Format, HookCommand,
-    MountsArgs, NriArgs, RuntimeArgs, ViewsArgs,
+    AttachArgs, DeployArgs, DetachArgs, DoctorArgs, Format, HookArgs, HookCommand, MountsArgs,
+    NriArgs, RuntimeArgs, ViewsArgs,
 };
 use self::values::{cpu_limit, cpu_list, memory_limit, size};
 use crate::attach::USUAL;
@@ -72,6 +72,10 @@ pub enum Command {
         /// Where lxcfs is mounted
         #[arg(long, value_name = "DIR", default_value = USUAL)]
         views: PathBuf,
+
+        /// Let containers' starts fail if something cannot be attached
+        #[arg(long)]
+        strict: bool,
     },
     /// Give a running container the views
     Attach(AttachArgs),

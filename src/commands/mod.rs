@@ -1,9 +1,12 @@
 //! One file for each subcommand.
 
+pub mod cdi;
 pub mod daemon;
+pub mod hook;
 pub mod mounts;
 pub mod remount;
 pub mod run;
+pub mod runtime;
 pub mod serve;
 mod settings;
 pub mod show;
@@ -48,15 +51,18 @@ pub fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
         Some(Command::Remount(args)) => Ok(remount::run(args)?),
         Some(Command::Mounts(args)) => Ok(mounts::run(args)?),
         Some(
-            Command::Cdi { .. }
-            | Command::Attach(_)
+            Command::Attach(_)
             | Command::Detach(_)
             | Command::Doctor(_)
-            | Command::Hook(_)
-            | Command::Runtime(_)
             | Command::Nri(_)
             | Command::Deploy(_),
         ) => Err(anyhow::anyhow!("this command is being built").into()),
+        Some(Command::Cdi { views, strict }) => {
+            cdi::run(views, *strict)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Hook(command)) => Ok(hook::run(command)?),
+        Some(Command::Runtime(args)) => match runtime::run(args)? {},
         Some(Command::Prepare { mountpoint }) => {
             fallback::prepare(mountpoint)?;
             Ok(ExitCode::SUCCESS)

@@ -11,11 +11,17 @@
     clippy::unwrap_used
 )]
 
+mod bundle;
 #[path = "../common/mod.rs"]
 mod common;
+mod docker;
 mod formats;
 mod incus;
 mod lxc;
 mod nspawn;
+mod oci;
+mod podman;
+mod seen;
 mod services;
 mod shown;
+mod views;

@@ -83,11 +83,28 @@ impl Docker {
         if !has("dockerd") {
             return Err("no Docker daemon answers and dockerd is not installed".to_owned());
         }
+        Self::start_private(cleaner, "{}")
+    }
+
+    /// A daemon of its own, with this `daemon.json`.
+    pub fn with_config(config: &str) -> Result<Self, String> {
+        if !has("docker") || !has("dockerd") {
+            return Err("docker and dockerd are not installed".to_owned());
+        }
+        Self::start_private(Mutex::new(start_cleaner()), config)
+    }
+
+    fn start_private(cleaner: Mutex<ChildStdin>, config: &str) -> Result<Self, String> {
         let dir = std::env::temp_dir().join(unique("docker"));
         fs::create_dir(&dir).map_err(|error| error.to_string())?;
+        fs::write(dir.join("daemon.json"), config).map_err(|error| error.to_string())?;
         let log = fs::File::create(dir.join("log")).map_err(|error| error.to_string())?;
         let host = format!("unix://{}/docker.sock", dir.display());
-        let daemon = Command::new("dockerd")
+        // The machine's own containerd is there sooner than one that dockerd starts.
+        if Path::new("/run/systemd/system").exists() {
+            sh("systemctl start containerd");
+        }
+        let mut daemon = Command::new("dockerd")
             .args([
                 "--bridge=none",
                 "--iptables=false",
@@ -98,6 +115,9 @@ impl Docker {
             .args([
                 format!("--data-root={}/root", dir.display()),
                 format!("--exec-root={}/exec", dir.display()),
+                format!("--config-file={}/daemon.json", dir.display()),
+                // Where containerd runs already, it has containers of others.
+                format!("--containerd-namespace={}", unique("docker")),
             ])
             .arg(format!("--pidfile={}/pid", dir.display()))
             .stdin(Stdio::null())
@@ -118,11 +138,14 @@ impl Docker {
              rm -rf '{dir_text}'\n",
             pid = daemon.id()
         ));
-        match wait_for(patience(60), || {
-            docker.run(&["version"]).succeeded().then_some(())
-        }) {
-            Some(()) => Ok(docker),
-            None => Err(format!(
+        let answers = wait_for(patience(60), || {
+            let answers = docker.run(&["version"]).succeeded();
+            let ended = daemon.try_wait().is_ok_and(|status| status.is_some());
+            (answers || ended).then_some(answers)
+        });
+        match answers {
+            Some(true) => Ok(docker),
+            _ => Err(format!(
                 "dockerd does not answer: {}",
                 tail(&dir.join("log"))
             )),
@@ -130,7 +153,7 @@ impl Docker {
     }
 
     /// Has a command run after the last test.
-    fn at_end(&self, script: &str) {
+    pub fn at_end(&self, script: &str) {
         self.cleaner
             .lock()
             .write_all(script.as_bytes())
@@ -158,7 +181,7 @@ impl Docker {
     }
 
     /// The name of an image, imported at the first use.
-    fn image(&self, image: Image) -> Result<String, String> {
+    pub fn image(&self, image: Image) -> Result<String, String> {
         let mut images = self.images.lock();
         if let Some((_, name)) = images.iter().find(|(made, _)| *made == image) {
             return Ok(name.clone());

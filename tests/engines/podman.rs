@@ -1,45 +1,18 @@
 //! podman with crun.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 use crate::common::cgroup::cgroup_version;
 use crate::common::docker::{SIX_FILES, proc_volumes};
 use crate::common::figures::{Stat, cpuinfo_ids, keyed, uptime};
+use crate::common::podman::podman_run;
 use crate::common::{Daemon, beside_others, has, images, patience, run_within, skip, unique};
-
-/// `podman run` with crun, a root file system of busybox in `dir`, and a store of its own there. Options go between this
-/// and the root file system.
-fn podman_run(dir: &Path) -> Result<Command, String> {
-    if !has("podman") || !has("crun") {
-        return Err("podman and crun are not installed".to_owned());
-    }
-    if cgroup_version() == 1 {
-        return Err("crun does not start containers on this layout of cgroups".to_owned());
-    }
-    let root = dir.join("root");
-    fs::create_dir(&root).expect("a directory");
-    images::make_busybox(&root)?;
-    let below = |name: &str| dir.join(name).to_str().expect("ASCII").to_owned();
-    let mut podman = Command::new("podman");
-    podman.args(["--root", &below("graph"), "--runroot", &below("run")]);
-    podman.args([
-        "--storage-driver",
-        "vfs",
-        "--runtime",
-        "crun",
-        "run",
-        "--rm",
-    ]);
-    podman.args(["--network", "none", "--name", &unique("podman")]);
-    Ok(podman)
-}
 
 #[test]
 fn a_podman_container_with_crun_sees_its_limits() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut podman = match podman_run(dir.path()) {
+    let mut podman = match podman_run(dir.path(), "crun", &[]) {
         Ok(podman) => podman,
         Err(why) => skip!("{why}"),
     };
@@ -64,7 +37,7 @@ fn a_podman_container_with_crun_sees_its_limits() {
 #[test]
 fn files_bound_with_idmap_are_read_in_a_container_with_a_user_namespace() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut podman = match podman_run(dir.path()) {
+    let mut podman = match podman_run(dir.path(), "crun", &[]) {
         Ok(podman) => podman,
         Err(why) => skip!("{why}"),
     };

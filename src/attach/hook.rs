@@ -1,0 +1,216 @@
+//! The OCI hook createContainer
+//! (<https://github.com/opencontainers/runtime-spec/blob/main/config.md#createcontainer-hooks>).
+//!
+//! It runs in the container's mount namespace, when the mounts of its configuration are there
+//! and the host's files still are. In a container with a user namespace it has no more rights
+//! than that gives.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::{SFlag, fstat};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs};
+use nix::sys::statvfs::{FsFlags, fstatvfs};
+use serde::Deserialize;
+
+use super::wanted::{Wanted, answers};
+use super::within::within;
+use super::{Binding, Part};
+use crate::sys::mounts::{Attributes, Layer, attach, detached_copy, restrict};
+
+/// How often a path is followed again that was in motion: any mount or renaming on the host
+/// that comes in between counts as that.
+const TRIES: usize = 100;
+
+/// What a hook is told of a container, as far as it matters here.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct State {
+    /// Name of the container.
+    #[serde(default)]
+    pub id: String,
+    /// Directory of the configuration.
+    bundle: PathBuf,
+}
+
+/// What of the configuration matters here.
+#[derive(Debug, Deserialize)]
+struct Config {
+    root: Root,
+}
+
+#[derive(Debug, Deserialize)]
+struct Root {
+    path: PathBuf,
+}
+
+impl State {
+    /// Reads what the runtime writes to standard input.
+    ///
+    /// # Errors
+    /// One sentence if it is of another form.
+    pub fn parse(text: &[u8]) -> Result<Self> {
+        serde_json::from_slice(text).context("standard input has no state of an OCI container")
+    }
+
+    /// The root directory of the container, as the host names it.
+    ///
+    /// # Errors
+    /// One sentence if the configuration cannot be read.
+    fn rootfs(&self) -> Result<PathBuf> {
+        let path = self.bundle.join("config.json");
+        let shown = path.display();
+        let text = fs::read(&path).with_context(|| format!("cannot read {shown}"))?;
+        let config: Config = serde_json::from_slice(&text)
+            .with_context(|| format!("{shown} is no configuration of an OCI container"))?;
+        Ok(self.bundle.join(config.root.path))
+    }
+}
+
+/// Attaches what is wanted to the container, but for what it has already, what it lacks and
+/// what its owner has covered.
+///
+/// # Errors
+/// One sentence about the first thing that cannot be attached; the rest is attached all the
+/// same.
+pub fn create_container(state: &State, wanted: &Wanted) -> Result<()> {
+    let rootfs = state.rootfs()?;
+    within(&wanted.views, || attach_all(&rootfs, wanted))
+}
+
+fn attach_all(rootfs: &Path, wanted: &Wanted) -> Result<()> {
+    answers(&wanted.views)?;
+    let views = open_directory(&wanted.views)?;
+    let root = open_directory(rootfs)?;
+    let done = wanted.bindings().into_iter().map(|binding| {
+        attach_one(&binding, &views, &root)
+            .with_context(|| format!("cannot attach {}", binding.target().display()))
+    });
+    // All of them have their turn, whatever becomes of one.
+    done.fold(Ok(()), Result::and)
+}
+
+fn attach_one(binding: &Binding, views: &OwnedFd, root: &OwnedFd) -> Result<()> {
+    let beneath = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
+    let Some(source) = find(views, &binding.path, beneath)? else {
+        return Ok(());
+    };
+    let inside = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    let Some(target) = find(root, &binding.path, inside)? else {
+        return Ok(());
+    };
+    if !is_free(binding, &target)? {
+        return Ok(());
+    }
+    let copy = detached_copy(source)?;
+    let attributes = Attributes {
+        read_only: binding.part != Part::Psi || is_read_only(&target),
+        no_suid: true,
+        no_devices: true,
+        no_programs: false,
+    };
+    restrict(&copy, attributes).map_err(|errno| match errno {
+        Errno::ENOSYS => anyhow::anyhow!("this needs Linux 5.12 or newer"),
+        errno => errno.into(),
+    })?;
+    Ok(attach(copy, target, Layer::Above)?)
+}
+
+/// What `path` leads to from `directory`; `None` if nothing is there, or what is in the way
+/// is none of ours.
+fn find(directory: &OwnedFd, path: &Path, resolve: ResolveFlag) -> Result<Option<OwnedFd>> {
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+        .resolve(resolve);
+    for _ in 0..TRIES {
+        match openat2(directory, path, how) {
+            Ok(found) => return Ok(Some(found)),
+            Err(Errno::EAGAIN) => {}
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Ok(None),
+            Err(Errno::ENOSYS) => bail!("this needs Linux 5.12 or newer"),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Err(Errno::EAGAIN.into())
+}
+
+/// Whether the container shows the kernel's own file there. All else is there on purpose: our
+/// own, or what hides one.
+fn is_free(binding: &Binding, target: &OwnedFd) -> Result<bool> {
+    let kind = fstatfs(target)?.filesystem_type();
+    let is_directory = fstat(target)?.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits();
+    Ok([PROC_SUPER_MAGIC, SYSFS_MAGIC].contains(&kind) && is_directory == binding.is_directory)
+}
+
+/// Whether nothing there can be opened for writing anyhow.
+fn is_read_only(target: impl AsFd) -> bool {
+    fstatvfs(target).is_ok_and(|found| found.flags().contains(FsFlags::ST_RDONLY))
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd> {
+    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC);
+    openat2(AT_FDCWD, path, how).with_context(|| format!("cannot use {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_is_where_the_configuration_says() {
+        let bundle = tempfile::tempdir().unwrap();
+        let state = format!(
+            r#"{{"ociVersion":"1.0.2","id":"c","status":"creating","bundle":{:?}}}"#,
+            bundle.path()
+        );
+        let state = State::parse(state.as_bytes()).unwrap();
+        let with = |config: &str| {
+            fs::write(bundle.path().join("config.json"), config).unwrap();
+            state.rootfs()
+        };
+        let relative = with(r#"{"root":{"path":"rootfs","readonly":true}}"#).unwrap();
+        assert_eq!(relative, bundle.path().join("rootfs"));
+        assert_eq!(with(r#"{"root":{"path":"/r"}}"#).unwrap(), Path::new("/r"));
+        for garbage in ["", "{}", r#"{"root":{}}"#, r#"{"root":{"path":7}}"#] {
+            let error = with(garbage).unwrap_err().to_string();
+            assert!(
+                error.ends_with("is no configuration of an OCI container"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_state_is_one_sentence() {
+        for garbage in ["", "7", "{}", r#"{"bundle":null}"#, "\u{0}"] {
+            let error = State::parse(garbage.as_bytes()).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "standard input has no state of an OCI container"
+            );
+        }
+    }
+
+    #[test]
+    fn a_way_out_of_the_root_leads_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        fs::create_dir_all(root.join("sys")).unwrap();
+        fs::write(dir.path().join("outside"), "").unwrap();
+        std::os::unix::fs::symlink("../../outside", root.join("sys/block")).unwrap();
+        std::os::unix::fs::symlink("/proc/self/root", root.join("proc")).unwrap();
+        std::os::unix::fs::symlink("loop", root.join("loop")).unwrap();
+        let root = open_directory(&root).unwrap();
+        let inside = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+        for path in ["sys/block", "proc/proc/meminfo", "loop", "nothing"] {
+            assert!(
+                find(&root, Path::new(path), inside).unwrap().is_none(),
+                "{path}"
+            );
+        }
+        assert!(find(&root, Path::new("sys"), inside).unwrap().is_some());
+    }
+}

@@ -1,0 +1,73 @@
+//! `lxcfs hook`: what engines call at the start of a container.
+
+use std::io::{self, Read, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use crate::attach::hook::{self, State};
+use crate::attach::{Wanted, notice, oci, program};
+use crate::cli::{HookArgs, HookCommand};
+
+/// Does what the hook is for. Unless it is strict, a container starts without the views
+/// rather than not at all.
+///
+/// # Errors
+/// What failed, if the hook is strict or no container is at stake.
+pub fn run(command: &HookCommand) -> Result<ExitCode> {
+    let mut input = Vec::new();
+    io::stdin()
+        .read_to_end(&mut input)
+        .context("cannot read standard input")?;
+    match command {
+        HookCommand::CreateContainer(args) => create_container(&input, args),
+        HookCommand::Precreate(args) => precreate(&input, args),
+    }
+    .map(|()| ExitCode::SUCCESS)
+}
+
+fn create_container(input: &[u8], args: &HookArgs) -> Result<()> {
+    let wanted = args.wanted();
+    let mut name = "a container".to_owned();
+    let done = State::parse(input).and_then(|state| {
+        name = format!("container {}", state.id);
+        hook::create_container(&state, &wanted)
+    });
+    unless_strict(&wanted, &name, done)
+}
+
+fn precreate(input: &[u8], args: &HookArgs) -> Result<()> {
+    let wanted = args.wanted();
+    let mut output = input.to_vec();
+    let edited = wanted.ensure_answers().and_then(|()| {
+        let program = program().context("cannot find the path of this program")?;
+        let hook = wanted.hook(&program)?;
+        // crun enters podman's directory of the container before it calls a hook, which fails
+        // there: that directory is closed to a root who is another user on the host.
+        let hook = (!oci::has_user_namespace(input)?).then_some(&hook);
+        output = oci::add(input, &wanted, hook)?;
+        Ok(())
+    });
+    unless_strict(&wanted, "a container", edited)?;
+    let mut out = io::stdout().lock();
+    out.write_all(&output)
+        .and_then(|()| out.flush())
+        .context("cannot print the configuration")
+}
+
+/// A failure goes to the logs, or to the engine if it is to be one of the container's start.
+fn unless_strict(wanted: &Wanted, name: &str, done: Result<()>) -> Result<()> {
+    let Err(error) = done else {
+        return Ok(());
+    };
+    if wanted.strict {
+        // crun does not show what a hook writes.
+        notice::log(&format!("{name} does not start: {error:#}"));
+        return Err(error);
+    }
+    let sentence = format!("{name} starts without views: {error:#}");
+    notice::log(&sentence);
+    // Nobody may be there to read it.
+    let _ = writeln!(io::stderr(), "lxcfs: {sentence}");
+    Ok(())
+}

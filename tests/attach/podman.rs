@@ -1,0 +1,174 @@
+//! podman with CDI devices, the drop-in for all containers, and the hook precreate.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::common::docker::options;
+use crate::common::podman::podman_run;
+use crate::common::{Ran, beside_others, patience, run, run_within, skip};
+use crate::seen::{PRINT, Seen};
+use crate::views::{Views, program};
+
+const DROP_IN: &str = include_str!("../../share/podman/containers.conf.d/lxcfs.conf");
+const HOOK: &str = include_str!("../../share/podman/hooks.d/lxcfs.json");
+
+/// A store, a root file system, and the place of the views.
+struct Stand {
+    views: Views,
+    runtime: &'static str,
+}
+
+impl Stand {
+    fn new(runtime: &'static str) -> Result<Self, String> {
+        let views = Views::prepare();
+        podman_run(views.dir(), runtime, &[])?;
+        for name in ["cdi", "hooks.d"] {
+            fs::create_dir(views.dir().join(name)).expect("a directory");
+        }
+        let stand = Self { views, runtime };
+        stand.configure("");
+        stand.specify(&[]);
+        Ok(stand)
+    }
+
+    /// What `containers.conf` says beyond the machine's own.
+    fn configure(&self, text: &str) {
+        fs::write(self.views.dir().join("containers.conf"), text).expect("writing");
+    }
+
+    /// Writes what `lxcfs cdi` prints to where podman looks for it.
+    #[track_caller]
+    fn specify(&self, options: &[&str]) {
+        let mut cdi = Command::new(program());
+        let text = run(cdi
+            .arg("cdi")
+            .args(["--views", &self.views.arg()])
+            .args(options))
+        .ok();
+        fs::write(self.views.dir().join("cdi/lxcfs.json"), text).expect("writing");
+    }
+
+    /// The hook of the package, with the program under test and its place, and these options.
+    fn hook(&self, options: &str) -> String {
+        let (path, place) = (program(), self.views.arg());
+        let text = HOOK.replace("/usr/bin/lxcfs", &path).replace(
+            "\"hook\", \"precreate\"",
+            &format!("\"hook\", \"precreate\", \"--views\", \"{place}\"{options}"),
+        );
+        fs::write(self.views.dir().join("hooks.d/lxcfs.json"), text).expect("writing");
+        format!("--hooks-dir {}", self.views.dir().join("hooks.d").display())
+    }
+
+    /// `podman run` with limits and these options.
+    #[track_caller]
+    fn run(&self, global: &str, line: &str, script: &str) -> Ran {
+        let global: Vec<&str> = global.split_whitespace().collect();
+        let mut podman = podman_run(self.views.dir(), self.runtime, &global).expect("podman");
+        podman
+            .args(["-m", "50m", "--cpus", "1"])
+            .args(options(line));
+        podman.arg("--rootfs").arg(self.views.dir().join("root"));
+        podman.args(["sh", "-c", script]);
+        // podman looks for specifications there only; the machine's own stay as they are.
+        let with_specifications =
+            "mkdir -p /etc/cdi && mount --bind \"$0\" /etc/cdi && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", with_specifications]);
+        command.arg(self.views.dir().join("cdi"));
+        command.arg(podman.get_program()).args(podman.get_args());
+        let configuration = self.views.dir().join("containers.conf");
+        command.env("CONTAINERS_CONF_OVERRIDE", configuration);
+        run_within(&mut command, patience(60))
+    }
+
+    #[track_caller]
+    fn seen(&self, global: &str, line: &str) -> Seen {
+        Seen::parse(&self.run(global, line, PRINT).ok())
+    }
+
+    #[track_caller]
+    fn has_failed(&self, ran: &Ran) {
+        // crun names the hook and not what it says, which is in the system log.
+        let sentence = format!("no lxcfs is mounted at {}", self.views.arg());
+        let is_named = ran.err.contains("error executing hook") || ran.err.contains(&sentence);
+        assert!(!ran.succeeded() && is_named, "{ran:?}");
+    }
+}
+
+#[test]
+fn a_cdi_device_gives_a_container_the_views() {
+    let _turn = beside_others();
+    for runtime in ["crun", "runc"] {
+        let stand = match Stand::new(runtime) {
+            Ok(stand) => stand,
+            Err(why) => skip!("{why}"),
+        };
+        let daemon = stand.views.start();
+        let all = "--device lxcfs.rs/view=all";
+        let seen = stand.seen("", &format!("{all} --read-only -u 1000"));
+        seen.is_own();
+        seen.has_the_rest(false);
+        let seen = stand.seen("", "--device lxcfs.rs/view=psi");
+        assert_eq!(
+            seen.has("/proc/pressure"),
+            Path::new("/proc/pressure").exists()
+        );
+        assert!(!seen.has("/proc/meminfo"));
+
+        drop(daemon);
+        stand.seen("", all).is_the_hosts();
+        stand.specify(&["--strict"]);
+        stand.has_failed(&stand.run("", all, "true"));
+    }
+}
+
+#[test]
+fn the_drop_in_gives_all_containers_the_views() {
+    let stand = match Stand::new("crun") {
+        Ok(stand) => stand,
+        Err(why) => skip!("{why}"),
+    };
+    let _turn = beside_others();
+    stand.configure(DROP_IN);
+    let hooks = stand.hook("");
+    let daemon = stand.views.start();
+    for line in ["", "--privileged", "--annotation mine=1"] {
+        let seen = stand.seen(&hooks, line);
+        seen.is_own();
+        seen.has_the_rest(true);
+    }
+    drop(daemon);
+    stand.seen(&hooks, "").is_the_hosts();
+}
+
+#[test]
+fn the_hook_precreate_gives_the_views_to_those_that_ask_by_annotation() {
+    let stand = match Stand::new("crun") {
+        Ok(stand) => stand,
+        Err(why) => skip!("{why}"),
+    };
+    let _turn = beside_others();
+    let hooks = stand.hook("");
+    let daemon = stand.views.start();
+    let asks = "--annotation lxcfs.rs/view=true";
+    let seen = stand.seen(&hooks, asks);
+    seen.is_own();
+    seen.has_the_rest(true);
+    for line in ["", "--annotation lxcfs.rs/view=false"] {
+        stand.seen(&hooks, line).is_the_hosts();
+    }
+    let root = stand.views.dir().join("root");
+    run(Command::new("chown")
+        .args(["-R", "100000:100000"])
+        .arg(root))
+    .ok();
+    run(Command::new("chmod").arg("711").arg(stand.views.dir())).ok();
+    let users = "--uidmap 0:100000:65536 --gidmap 0:100000:65536";
+    stand.seen(&hooks, &format!("{asks} {users}")).is_own();
+
+    drop(daemon);
+    stand.seen(&hooks, asks).is_the_hosts();
+    stand.hook(", \"--strict\"");
+    stand.has_failed(&stand.run(&hooks, asks, "true"));
+}
