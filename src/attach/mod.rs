@@ -3,6 +3,7 @@
 mod catalog;
 pub mod fallback;
 pub mod formats;
+pub mod running;
 
 pub use self::catalog::{Binding, Part, bindings};
 

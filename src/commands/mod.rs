@@ -1,5 +1,6 @@
 //! One file for each subcommand.
 
+pub mod attach;
 pub mod daemon;
 pub mod mounts;
 pub mod remount;
@@ -8,6 +9,8 @@ pub mod serve;
 mod settings;
 pub mod show;
 pub mod stopped;
+mod table;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -47,10 +50,10 @@ pub fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
         Some(Command::Show(args)) => Ok(show::run(args)?),
         Some(Command::Remount(args)) => Ok(remount::run(args)?),
         Some(Command::Mounts(args)) => Ok(mounts::run(args)?),
+        Some(Command::Attach(args)) => Ok(attach::attach(args)?),
+        Some(Command::Detach(args)) => Ok(attach::detach(args)?),
         Some(
             Command::Cdi { .. }
-            | Command::Attach(_)
-            | Command::Detach(_)
             | Command::Doctor(_)
             | Command::Hook(_)
             | Command::Runtime(_)
