@@ -10,6 +10,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod container;
+pub mod doctor;
 pub mod fs;
 pub mod host;
 pub mod parse;

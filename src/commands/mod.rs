@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod daemon;
+pub mod doctor;
 pub mod mounts;
 pub mod remount;
 pub mod run;
@@ -51,10 +52,10 @@ pub fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
         Some(Command::Remount(args)) => Ok(remount::run(args)?),
         Some(Command::Mounts(args)) => Ok(mounts::run(args)?),
         Some(Command::Attach(args)) => Ok(attach::attach(args)?),
+        Some(Command::Doctor(args)) => Ok(doctor::run(args)?),
         Some(Command::Detach(args)) => Ok(attach::detach(args)?),
         Some(
             Command::Cdi { .. }
-            | Command::Doctor(_)
             | Command::Hook(_)
             | Command::Runtime(_)
             | Command::Nri(_)

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
+use nix::errno::Errno;
 use nix::sys::stat::fstat;
 
 use crate::host::process::{Namespace, Proc};
@@ -78,20 +79,21 @@ impl Target {
     }
 
     fn of(pid: i32, shown: &str, proc: &Proc) -> anyhow::Result<Self> {
-        let ended = || format!("{shown} has ended");
-        let inode = proc.namespace(pid, Namespace::Mount).with_context(ended)?;
+        let cannot = |errno| match errno {
+            Errno::ENOENT | Errno::ESRCH => anyhow!("{shown} has ended"),
+            errno => anyhow!("cannot enter the mount namespace of {shown}: {errno}"),
+        };
+        let namespace = proc.hold_namespace(pid, Namespace::Mount).map_err(cannot)?;
+        let root = proc.open_root(pid).map_err(cannot)?;
+        let inode = fstat(&namespace).map_err(cannot)?.st_ino;
         ensure!(
             !containers::hosts_own(proc, Namespace::Mount).contains(&inode),
             "{shown} is in the mount namespace of the host, where everybody would get the views; \
              name a container, or a process of one"
         );
-        let namespace = proc.hold_namespace(pid, Namespace::Mount);
-        let root = proc.open_root(pid);
-        let (namespace, root) = (namespace.with_context(ended)?, root.with_context(ended)?);
-        // Another process may have got the number meanwhile.
-        let is_same = fstat(&namespace).is_ok_and(|stat| stat.st_ino == inode)
-            && proc.namespace(pid, Namespace::Mount) == Some(inode);
-        ensure!(is_same, ended());
+        // Another process may have got the number between the two.
+        let is_same = proc.namespace(pid, Namespace::Mount) == Some(inode);
+        ensure!(is_same, "{shown} has ended");
         Ok(Self {
             shown: shown.to_owned(),
             inode,
@@ -165,7 +167,9 @@ fn pids(answer: &str, running: &[Container]) -> Vec<i32> {
 
 fn unknown(word: &str, running: &[Container]) -> String {
     let names = names(running.iter());
-    if names.is_empty() {
+    if word.parse::<u32>().is_ok() {
+        format!("there is no process {word}, and no running container of this name")
+    } else if names.is_empty() {
         format!("no running container is called {word}; name a process of it by its number")
     } else {
         format!("no running container is called {word}; there are {names}")
@@ -212,8 +216,8 @@ mod tests {
         assert_eq!(by_name("we", &running), None);
         assert_eq!(by_digits("ab0", &running), [10]);
         assert_eq!(by_digits("a", &running), [10, 11]);
-        assert_eq!(by_digits("we", &running), []);
-        assert_eq!(by_digits("", &running), []);
+        assert!(by_digits("we", &running).is_empty());
+        assert!(by_digits("", &running).is_empty());
     }
 
     #[test]
@@ -223,7 +227,8 @@ mod tests {
         assert_eq!(pids(&format!("{id}\n"), &running), [10]);
         assert_eq!(pids("4711\n", &running), [4711]);
         // One that does not run, and one on another host.
-        assert_eq!(pids(&format!("0\n{}\n", "f".repeat(64)), &running), []);
+        let none = format!("0\n{}\n", "f".repeat(64));
+        assert!(pids(&none, &running).is_empty());
     }
 
     #[test]
