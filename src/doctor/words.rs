@@ -40,7 +40,17 @@ impl Words {
             return "systemctl restart lxcfs".to_owned();
         }
         let Self { program, views, .. } = self;
-        format!("setsid -f {program} {views} < /dev/null > /dev/null 2>&1")
+        let pid_file = self.pid_file();
+        format!("setsid -f {program}{pid_file} {views} < /dev/null > /dev/null 2>&1")
+    }
+
+    /// The option that keeps out of the way of the lxcfs at the usual place.
+    fn pid_file(&self) -> String {
+        if self.is_usual {
+            return String::new();
+        }
+        let path = format!("/run/lxcfs{}.pid", self.plain_views.replace('/', "-"));
+        format!(" --pidfile {}", quoted(&path))
     }
 
     /// Gives a container the views.
@@ -115,6 +125,7 @@ pub mod tests {
         assert_eq!(usual.attach("web"), "lxcfs attach web");
         assert_eq!(usual.remount(), "lxcfs remount");
         let other = Words {
+            plain_views: "/srv/a b".to_owned(),
             views: quoted("/srv/a b"),
             is_usual: false,
             has_unit: false,
@@ -122,7 +133,7 @@ pub mod tests {
         };
         assert_eq!(
             other.start(),
-            "setsid -f lxcfs '/srv/a b' < /dev/null > /dev/null 2>&1"
+            "setsid -f lxcfs --pidfile '/run/lxcfs-srv-a b.pid' '/srv/a b' < /dev/null > /dev/null 2>&1"
         );
         assert_eq!(other.attach("web"), "lxcfs attach web --views '/srv/a b'");
         assert_eq!(other.remount(), "lxcfs remount '/srv/a b'");

@@ -13,9 +13,12 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod doctor;
 mod formats;
 mod incus;
 mod lxc;
 mod nspawn;
+mod running;
+mod running_engines;
 mod services;
 mod shown;

@@ -55,8 +55,9 @@ impl Target {
     /// One sentence if there is none, or more than one, or the process is one of the host's.
     pub fn find(word: &str, proc: &Proc) -> anyhow::Result<Self> {
         let running = containers::running(proc).context("cannot list the processes")?;
+        let shown = &word.escape_debug().to_string();
         if let Some(pid) = by_name(word, &running) {
-            return Self::of(pid, word, proc);
+            return Self::of(pid, shown, proc);
         }
         if let Some(pid) = word.parse().ok().filter(|pid| *pid > 0)
             && proc.stat(pid).is_some()
@@ -72,9 +73,9 @@ impl Target {
             if asked.is_empty() { by_digits } else { asked }
         };
         match found.as_slice() {
-            [pid] => Self::of(*pid, word, proc),
-            [] => bail!("{}", unknown(word, &running)),
-            several => bail!("{}", ambiguous(word, several, &running)),
+            [pid] => Self::of(*pid, shown, proc),
+            [] => bail!("{}", unknown(shown, &running)),
+            several => bail!("{}", ambiguous(shown, several, &running)),
         }
     }
 

@@ -19,7 +19,6 @@ use crate::places::health::{Device, Health};
 use crate::places::inside;
 use crate::places::survey::Place;
 use crate::places::tool;
-use crate::session::mount::FS_TYPE;
 
 const SYSTEMD: &str = "/run/systemd/system";
 const UNIT: &str = "lxcfs.service";
@@ -55,7 +54,7 @@ pub fn gather(
                 let path = mount.mount_point.clone();
                 let how = if health.get(&mount.device) == Some(&Health::Dead) {
                     Mounted::Dead
-                } else if is_lxcfs(&path) {
+                } else if is_lxcfs(mount.device) {
                     Mounted::Lxcfs
                 } else {
                     Mounted::Alive
@@ -95,17 +94,18 @@ fn mounted(views: &Path, places: &[Place], health: &BTreeMap<Device, Health>) ->
     }
     let file = views.join("proc/meminfo");
     match inside::run(&None, PATIENCE, move || fs::read(file).is_ok()) {
-        Ok(true) if is_lxcfs(views) => Mounted::Lxcfs,
+        Ok(true) if is_lxcfs(mount.device) => Mounted::Lxcfs,
         Ok(true) => Mounted::Alive,
         _ => Mounted::Silent,
     }
 }
 
 /// LXCFS leaves the checking of permissions to itself.
-fn is_lxcfs(views: &Path) -> bool {
+fn is_lxcfs((major, minor): Device) -> bool {
+    let number = format!("{major}:{minor}");
     let mounts = Process::myself().and_then(|process| process.mountinfo());
     let mut mounts = mounts.into_iter().flatten();
-    let here = mounts.rfind(|mount| mount.fs_type == FS_TYPE && mount.mount_point == views);
+    let here = mounts.find(|mount| mount.majmin == number);
     here.is_some_and(|mount| !mount.super_options.contains_key("default_permissions"))
 }
 
