@@ -83,14 +83,33 @@ pub fn lines(facts: &Facts, words: &Words) -> Vec<Line> {
     lines.extend(program(facts, words));
     lines.extend(facts.unit.as_ref().map(of_unit).unwrap_or_default());
     lines.extend(facts.config.as_ref().map(of_config));
-    for (path, mounted) in &facts.others {
+    lines.extend(of_others(&facts.others));
+    lines
+}
+
+/// Those that serve are for single containers, of which there may be many.
+fn of_others(others: &[(PathBuf, Mounted)]) -> Vec<Line> {
+    let (mut lines, mut serving) = (Vec::new(), Vec::new());
+    for (path, mounted) in others {
         let path = path.display().to_string();
-        let unmount = format!("umount --lazy {}", quoted(&path));
-        lines.push(match mounted {
-            Mounted::Dead => Line::note(format!("a dead lxcfs is mounted at {path}")).by(unmount),
-            Mounted::Lxcfs => Line::note(format!("an older LXCFS is mounted at {path}")),
-            _ => Line::note(format!("another lxcfs is mounted at {path}")),
-        });
+        match mounted {
+            Mounted::Dead => lines.push(
+                Line::note(format!("a dead lxcfs is mounted at {path}"))
+                    .by(format!("umount --lazy {}", quoted(&path))),
+            ),
+            Mounted::Lxcfs => {
+                lines.push(Line::note(format!("an older LXCFS is mounted at {path}")));
+            }
+            _ => serving.push(path),
+        }
+    }
+    match serving.as_slice() {
+        [] => {}
+        [path] => lines.push(Line::note(format!("another lxcfs is mounted at {path}"))),
+        [path, rest @ ..] => lines.push(Line::note(format!(
+            "others are mounted at {path} and {} other places",
+            rest.len()
+        ))),
     }
     lines
 }
@@ -330,6 +349,8 @@ mod tests {
         let others = vec![
             ("/srv/a b".into(), Mounted::Dead),
             ("/srv/c".into(), Mounted::Lxcfs),
+            ("/srv/d".into(), Mounted::Alive),
+            ("/srv/e".into(), Mounted::Alive),
         ];
         let lines = not_ok(&Facts {
             others,
@@ -343,5 +364,7 @@ mod tests {
             (lines[1].verdict, &lines[1].command),
             (Verdict::Note, &None)
         );
+        assert!(lines[2].text.ends_with("/srv/d and 1 other places"));
+        assert_eq!(lines.len(), 3);
     }
 }
