@@ -13,8 +13,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
+use clap::Parser;
 
 use self::words::Words;
+use crate::cli::Cli;
 use crate::host::process::Proc;
 use crate::places::survey;
 
@@ -108,4 +110,17 @@ pub fn examine(views: &Path) -> anyhow::Result<Vec<Section>> {
             lines: containers::lines(&containers, &words),
         },
     ])
+}
+
+/// The words of a process's command line and what they mean, if its program is called lxcfs.
+fn lxcfs_command(pid: i32, proc: &Proc) -> Option<(Vec<String>, Cli)> {
+    let command_line = proc.read(pid, "cmdline").ok()?;
+    let words = command_line.trim_end_matches('\0').split('\0');
+    let words: Vec<_> = words.map(str::to_owned).collect();
+    let program = Path::new(words.first()?).file_name()?;
+    if !program.to_string_lossy().starts_with("lxcfs") {
+        return None;
+    }
+    let cli = Cli::try_parse_from(&words).ok()?;
+    Some((words, cli))
 }

@@ -5,13 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use clap::Parser;
 use serde_json::Value;
 
 use super::{
     Docker, Facts, LXC_CONFIG, LXC_HOOK, Pluggable, SPECIFICATIONS, Specification, major_minor,
 };
-use crate::cli::{Cli, Command};
+use crate::cli::Command;
+use crate::doctor::lxcfs_command;
 use crate::doctor::words::Words;
 use crate::host::process::Proc;
 use crate::places::tool;
@@ -199,16 +199,8 @@ fn has_plugin(proc: &Proc) -> bool {
         return true;
     }
     let is_plugin = |pid: &i32| {
-        let command_line = proc.read(*pid, "cmdline").unwrap_or_default();
-        let words = command_line.trim_end_matches('\0').split('\0');
-        let cli = Cli::try_parse_from(words);
-        matches!(
-            cli,
-            Ok(Cli {
-                command: Some(Command::Nri(_)),
-                ..
-            })
-        )
+        let command = lxcfs_command(*pid, proc).and_then(|(_, cli)| cli.command);
+        matches!(command, Some(Command::Nri(_)))
     };
     proc.pids().unwrap_or_default().iter().any(is_plugin)
 }

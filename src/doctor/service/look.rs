@@ -6,14 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser;
 use procfs::process::Process;
 
 use super::{Daemon, Facts, Mounted, Unit};
 use crate::attach::fallback;
-use crate::cli::Cli;
 use crate::config;
 use crate::container::policy::Change;
+use crate::doctor::lxcfs_command;
 use crate::host::process::Proc;
 use crate::places::health::{Device, Health};
 use crate::places::inside;
@@ -114,13 +113,7 @@ fn daemon(views: &Path, proc: &Proc) -> Option<Daemon> {
     let mut pids = proc.pids().ok()?;
     pids.sort_unstable();
     pids.into_iter().find_map(|pid| {
-        let command_line = proc.read(pid, "cmdline").ok()?;
-        let words: Vec<_> = command_line.trim_end_matches('\0').split('\0').collect();
-        let program = Path::new(words.first()?).file_name()?;
-        if !program.to_string_lossy().starts_with("lxcfs") {
-            return None;
-        }
-        let cli = Cli::try_parse_from(&words).ok()?;
+        let (words, cli) = lxcfs_command(pid, proc)?;
         let mountpoint = cli.daemon.mountpoint.filter(|_| cli.command.is_none())?;
         if resolved(&mountpoint) != views {
             return None;
