@@ -154,7 +154,7 @@ fn of_specification(specification: &Specification, words: &Words) -> Line {
 
 fn say_docker(docker: &Docker, words: &Words) -> Line {
     let Some(version) = &docker.version else {
-        return Line::note("Docker is installed, but its daemon does not answer");
+        return Line::note("Docker is installed, but its daemon does not run, or does not answer");
     };
     if docker.has_runtime {
         return Line::ok(format!("Docker {version} gives all containers the views"));

@@ -14,6 +14,9 @@ const LXC: [&str; 3] = ["lxc.payload.", "lxc.payload/", "lxc/"];
 /// systemd-nspawn as a service.
 const MACHINE: [(&str, &str); 2] = [("machine-", ".scope"), ("systemd-nspawn@", ".service")];
 
+/// The cgroup of the processes of a machine in a unit that may have any name.
+const PAYLOAD: &str = "payload";
+
 /// The innermost container that `/proc/PID/cgroup` names: LXC's or systemd's name of it, or
 /// the id that Docker, podman, containerd and CRI-O give.
 #[must_use]
@@ -74,10 +77,13 @@ fn id(rest: &str) -> Option<&str> {
 }
 
 fn machine(rest: &str) -> Option<String> {
-    let unit = rest.split('/').next()?;
-    let name = MACHINE
+    let mut components = rest.split('/');
+    let unit = components.next()?;
+    let known = MACHINE
         .into_iter()
-        .find_map(|(before, after)| unit.strip_prefix(before)?.strip_suffix(after))?;
+        .find_map(|(before, after)| unit.strip_prefix(before)?.strip_suffix(after));
+    let is_machine = components.next() == Some(PAYLOAD);
+    let name = known.or_else(|| unit.strip_suffix(".scope").filter(|_| is_machine))?;
     let name = unescaped(name);
     (!name.is_empty()).then_some(name)
 }
@@ -152,6 +158,7 @@ mod tests {
                 "/machine.slice/systemd-nspawn@web.service/payload/init.scope",
                 "web",
             ),
+            ("/machine.slice/web.scope/payload/system.slice", "web"),
             ("/machine.slice/machine-a\\xzz.scope", "a\\\\xzz"),
         ] {
             assert_eq!(named(path).as_deref(), Some(name), "{path}");

@@ -87,7 +87,8 @@ pub fn assert_has_views(inside: &Inside, mib: u64) {
         assert!(text("/proc/pressure/memory").starts_with("some "));
         let file = format!("/proc/{}/root/proc/pressure/memory", inside.init);
         let kind = run(Command::new("stat").args(["--file-system", "--format", "%T", &file]));
-        assert_eq!(kind.ok().trim(), "fuseblk", "the host's pressure");
+        let kind = kind.ok();
+        assert!(kind.starts_with("fuse"), "the host's pressure: {kind}");
     }
 }
 

@@ -109,6 +109,7 @@ struct Kept {
 impl Drop for Kept {
     fn drop(&mut self) {
         run_within(&mut self.stop, patience(30));
+        wait_for(patience(10), || self.keeper.try_wait().ok().flatten());
         let _ = self.keeper.kill();
         let _ = self.keeper.wait();
     }
@@ -263,6 +264,8 @@ fn a_container_of_systemd_nspawn_is_known_by_its_name() {
     let keeper = Command::new("systemd-nspawn")
         .args([
             "--quiet",
+            "--register=no",
+            "--console=pipe",
             "--private-users=pick",
             "--private-network",
             "--property=MemoryMax=50M",
@@ -279,22 +282,15 @@ fn a_container_of_systemd_nspawn_is_known_by_its_name() {
         .stdout(Stdio::null())
         .spawn()
         .expect("starting systemd-nspawn");
-    let mut stop = Command::new("machinectl");
-    stop.args(["terminate", &name]);
-    let mut leader = Command::new("machinectl");
-    leader.args(["show", "--property=Leader", "--value", &name]);
+    let nspawn = i32::try_from(keeper.id()).expect("a pid");
+    let mut stop = Command::new("kill");
+    stop.arg(nspawn.to_string());
     let _kept = Kept {
         keeper,
         stop,
         _dir: dir,
     };
-    let inside = inside(|| {
-        run_within(&mut leader, patience(30))
-            .out
-            .trim()
-            .parse()
-            .ok()
-    });
+    let inside = inside(|| children(nspawn).first().copied());
     assert_comes_and_goes(&daemon, &name, &inside, 50);
     assert!(total_mib(&inside) > 50);
     assert_eq!(lxcfs(&["detach", &name]).ok(), "nothing to detach\n");

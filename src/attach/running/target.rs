@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::thread;
 
 use anyhow::{Context, anyhow, bail, ensure};
 use nix::errno::Errno;
@@ -122,27 +123,33 @@ fn by_digits(word: &str, running: &[Container]) -> Vec<i32> {
         .collect()
 }
 
-/// The containers that engines know by the name `word`.
+/// The containers that engines know by the name `word`; all are asked at the same time.
 fn by_engines(word: &str, running: &[Container]) -> Vec<i32> {
-    let is_name = !word.is_empty() && !word.starts_with('-');
-    let engines = ENGINES
-        .iter()
-        .filter(|(program, _)| is_name && tool::installed(program).is_some());
-    let answers = engines.filter_map(|(program, arguments)| {
-        let pattern = if *program == "crictl" {
-            quoted(word)
-        } else {
-            word.to_owned()
-        };
-        let arguments: Vec<_> = arguments
+    if word.is_empty() || word.starts_with('-') {
+        return Vec::new();
+    }
+    let found: BTreeSet<_> = thread::scope(|scope| {
+        let asked: Vec<_> = ENGINES
             .iter()
-            .map(|argument| argument.replace("NAME", &pattern))
+            .map(|(program, arguments)| scope.spawn(|| ask(program, arguments, word)))
             .collect();
-        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-        tool::output(program, &arguments)
+        let answers = asked.into_iter().filter_map(|thread| thread.join().ok()?);
+        answers.flat_map(|answer| pids(&answer, running)).collect()
     });
-    let found: BTreeSet<_> = answers.flat_map(|answer| pids(&answer, running)).collect();
     found.into_iter().collect()
+}
+
+fn ask(program: &str, arguments: &[&str], word: &str) -> Option<String> {
+    let name = match program {
+        "crictl" => quoted(word),
+        _ => word.to_owned(),
+    };
+    let arguments = arguments
+        .iter()
+        .map(|argument| argument.replace("NAME", &name));
+    let arguments: Vec<_> = arguments.collect();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    tool::output(program, &arguments)
 }
 
 /// For a regular expression.

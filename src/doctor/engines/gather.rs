@@ -34,7 +34,7 @@ const NRI_PLUGINS: &str = "/opt/nri/plugins";
 pub fn gather(proc: &Proc, words: &Words) -> Facts {
     thread::scope(|scope| {
         let specification = scope.spawn(|| specification(words));
-        let docker = scope.spawn(docker);
+        let docker = scope.spawn(|| docker(proc));
         let podman = scope.spawn(podman);
         let containerd = scope.spawn(containerd);
         let crio = scope.spawn(crio);
@@ -87,10 +87,17 @@ fn specification(words: &Words) -> Specification {
     }
 }
 
-fn docker() -> Option<Docker> {
+/// A daemon that does not run is not asked, as systemd would start it.
+fn docker(proc: &Proc) -> Option<Docker> {
     tool::installed("docker")?;
-    let info = tool::output("docker", &["info", "--format", "{{json .}}"]);
-    Some(of_docker(&info.unwrap_or_default()))
+    let is_elsewhere = env::var_os("DOCKER_HOST").is_some_and(|host| !host.is_empty());
+    let is_daemon = |pid: &i32| {
+        proc.read(*pid, "comm")
+            .is_ok_and(|comm| comm == "dockerd\n")
+    };
+    let runs = is_elsewhere || proc.pids().unwrap_or_default().iter().any(is_daemon);
+    let info = runs.then(|| tool::output("docker", &["info", "--format", "{{json .}}"]));
+    Some(of_docker(&info.flatten().unwrap_or_default()))
 }
 
 /// What `docker info` prints, as JSON.
