@@ -1,7 +1,7 @@
 //! Container-aware `/proc` and `/sys` views, served through FUSE.
 //!
 //! `docs/ARCHITECTURE.md` is the map. Imports run downwards only:
-//! `commands -> {attach, remount} -> session -> fs -> {container, view} -> {cgroup, host} -> parse`,
+//! `commands -> doctor -> {attach, remount} -> places -> session -> fs -> {container, view} -> {cgroup, host} -> parse`,
 //! with [`sys`] as the thin layer of system calls below all of them.
 
 pub mod attach;
@@ -10,9 +10,11 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod container;
+pub mod doctor;
 pub mod fs;
 pub mod host;
 pub mod parse;
+pub mod places;
 pub mod remount;
 pub mod session;
 pub mod sys;

@@ -7,6 +7,7 @@ pub mod formats;
 pub mod hook;
 pub mod notice;
 pub mod oci;
+pub mod running;
 pub mod runtime;
 mod wanted;
 mod within;

@@ -1,7 +1,9 @@
 //! One file for each subcommand.
 
+pub mod attach;
 pub mod cdi;
 pub mod daemon;
+pub mod doctor;
 pub mod hook;
 pub mod mounts;
 pub mod remount;
@@ -11,6 +13,8 @@ pub mod serve;
 mod settings;
 pub mod show;
 pub mod stopped;
+mod table;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -50,13 +54,12 @@ pub fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
         Some(Command::Show(args)) => Ok(show::run(args)?),
         Some(Command::Remount(args)) => Ok(remount::run(args)?),
         Some(Command::Mounts(args)) => Ok(mounts::run(args)?),
-        Some(
-            Command::Attach(_)
-            | Command::Detach(_)
-            | Command::Doctor(_)
-            | Command::Nri(_)
-            | Command::Deploy(_),
-        ) => Err(anyhow::anyhow!("this command is being built").into()),
+        Some(Command::Attach(args)) => Ok(attach::attach(args)?),
+        Some(Command::Doctor(args)) => Ok(doctor::run(args)?),
+        Some(Command::Detach(args)) => Ok(attach::detach(args)?),
+        Some(Command::Nri(_) | Command::Deploy(_)) => {
+            Err(anyhow::anyhow!("this command is being built").into())
+        }
         Some(Command::Cdi { views, strict }) => {
             cdi::run(views, *strict)?;
             Ok(ExitCode::SUCCESS)

@@ -9,4 +9,4 @@ mod release;
 
 pub use self::facts::{Host, PressureFile, boottime_nsec, page_kb};
 pub use self::nodes::NumaNode;
-pub use self::release::kernel_is_since;
+pub use self::release::{is_since, kernel_is_since};

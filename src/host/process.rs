@@ -140,6 +140,19 @@ impl Proc {
         set.checked_shr(capability).unwrap_or(0) & 1 == 1
     }
 
+    /// The root directory of the process, for looking up paths only.
+    ///
+    /// # Errors
+    /// What open(2) says.
+    pub fn open_root(&self, pid: i32) -> Result<OwnedFd, Errno> {
+        openat(
+            &self.dir,
+            format!("{pid}/root").as_str(),
+            OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+    }
+
     /// The content of a file of `/proc` itself.
     ///
     /// # Errors
@@ -158,6 +171,14 @@ impl Proc {
     #[must_use]
     pub fn has_file(&self, name: &str) -> bool {
         fstatat(&self.dir, name, AtFlags::empty()).is_ok()
+    }
+
+    /// Where a link of `/proc` leads to, such as `thread-self/fd/3`.
+    ///
+    /// # Errors
+    /// What readlink(2) says.
+    pub fn read_link(&self, name: &str) -> Result<PathBuf, Errno> {
+        readlinkat(&self.dir, name).map(PathBuf::from)
     }
 
     /// All process numbers.

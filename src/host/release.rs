@@ -11,7 +11,10 @@ pub fn kernel_is_since(major: u32, minor: u32) -> bool {
     is_since(release.unwrap_or_default(), (major, minor))
 }
 
-fn is_since(release: &str, version: (u32, u32)) -> bool {
+/// Whether a release such as `6.12.5-amd64` is of the version or a later one. What is no release
+/// is taken for a new one.
+#[must_use]
+pub fn is_since(release: &str, version: (u32, u32)) -> bool {
     let mut numbers = release.split(['.', '-', '+']).map(str::parse::<u32>);
     match (numbers.next(), numbers.next()) {
         (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= version,

@@ -22,6 +22,9 @@ pub struct Mount {
     pub mount_point: PathBuf,
     /// Comma-separated options of the mount, such as `ro,nosuid`.
     pub options: String,
+    /// What is mounted on this mount is mounted on all others with the same number, in
+    /// whatever namespace they are.
+    pub peer_group: Option<u32>,
     /// Type of the file system, with its subtype after a dot.
     pub fs_type: String,
 }
@@ -50,7 +53,13 @@ fn mount(line: &[u8]) -> Option<Mount> {
     let mount_point = path(fields.next()?);
     let options = String::from_utf8_lossy(fields.next()?).into_owned();
     // Optional fields about propagation end with a single dash.
-    let fs_type = fields.skip_while(|field| *field != b"-").nth(1)?;
+    let mut peer_group = None;
+    let fs_type = loop {
+        match fields.next()? {
+            b"-" => break fields.next()?,
+            field => peer_group = peer_group.or(field.strip_prefix(b"shared:").and_then(number)),
+        }
+    };
     Some(Mount {
         id,
         parent,
@@ -58,6 +67,7 @@ fn mount(line: &[u8]) -> Option<Mount> {
         root,
         mount_point,
         options,
+        peer_group,
         fs_type: String::from_utf8_lossy(fs_type).into_owned(),
     })
 }
@@ -121,9 +131,16 @@ mod tests {
 
     #[test]
     fn propagation_may_have_any_number_of_fields() {
-        for fields in ["", "shared:7 ", "shared:7 master:2 propagate_from:1 "] {
+        for (fields, peer_group) in [
+            ("", None),
+            ("master:2 ", None),
+            ("shared:7 ", Some(7)),
+            ("shared:7 master:2 propagate_from:1 ", Some(7)),
+        ] {
             let line = format!("1 2 0:53 / /a rw {fields}- fuse.lxcfs lxcfs rw");
-            assert_eq!(only(line.as_bytes()).fs_type, "fuse.lxcfs", "{fields}");
+            let mount = only(line.as_bytes());
+            assert_eq!(mount.fs_type, "fuse.lxcfs", "{fields}");
+            assert_eq!(mount.peer_group, peer_group, "{fields}");
         }
     }
 

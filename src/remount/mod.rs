@@ -1,18 +1,10 @@
 //! Finding and repairing the mounts that a dead lxcfs left in containers.
 //!
-//! Nothing runs in a container and none of its files is opened: a fresh mount is made on
-//! the host, carried into the container's mount namespace as a file descriptor, and put
-//! where the dead one is. So it does not matter what is in the container's image, whether
-//! it is frozen, or who owns it. Linux 5.12 or newer; from 6.5 on the fresh mount slips
-//! under the dead one, so that the kernel's own file never shows.
+//! A fresh mount is made on the host and put where the dead one is, from outside (see
+//! [`crate::places`]). Linux 5.12 or newer; from 6.5 on the fresh mount slips under the dead
+//! one, so that the kernel's own file never shows.
 
-mod health;
-mod inside;
-mod name;
 mod repair;
-mod source;
-mod spot;
-mod survey;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -22,14 +14,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use nix::errno::Errno;
 
-use self::health::{Device, Health};
-use self::inside::{PATIENCE, Pending, Trouble};
 pub use self::repair::Outcome;
 use self::repair::{Repair, Task};
-use self::source::Source;
-use self::survey::{Closed, Place};
 use crate::host::process::Proc;
 use crate::parse::mountinfo::Mount;
+use crate::places::health::{self, Device, Health};
+use crate::places::inside::{PATIENCE, Pending, Trouble};
+use crate::places::source::Source;
+use crate::places::survey::{self, Closed, Place};
 
 /// What the mounts of one namespace came to, by their paths.
 type Outcomes = Vec<(PathBuf, Outcome)>;
@@ -60,23 +52,50 @@ pub fn run(mountpoint: &Path, dry_run: bool) -> anyhow::Result<Vec<Row>> {
     let proc = Arc::new(Proc::open(Path::new("/proc")).context("cannot open /proc")?);
     let source = Source::at(mountpoint, &proc)?;
     let (places, closed) = survey::places(&proc).context("cannot list the processes")?;
-    let connections = Connections::examine(&places, &source, &proc);
     let mut rows: Vec<_> = closed.into_iter().map(unknown).collect();
+    rows.extend(repair(&places, |_| true, &source, &proc, dry_run)?);
+    Ok(rows)
+}
+
+/// The same in the mount namespace with this inode number only.
+///
+/// # Errors
+/// One sentence if the host's processes cannot be listed.
+pub fn run_in(namespace: u64, source: &Source, proc: &Arc<Proc>) -> anyhow::Result<Vec<Row>> {
+    let (mut places, _) = survey::places(proc).context("cannot list the processes")?;
+    let is_wanted = |place: &Place| place.inode == Some(namespace);
+    if !places.iter().any(is_wanted) {
+        return Ok(Vec::new());
+    }
+    // The host's own tells what is mounted at the mountpoint.
+    places.retain(|place| is_wanted(place) || place.inode.is_none());
+    repair(&places, is_wanted, source, proc, false)
+}
+
+fn repair(
+    places: &[Place],
+    is_wanted: impl Fn(&Place) -> bool,
+    source: &Source,
+    proc: &Arc<Proc>,
+    dry_run: bool,
+) -> anyhow::Result<Vec<Row>> {
+    let connections = Connections::examine(places, source, proc);
+    let mut rows = Vec::new();
     let mut slow = Vec::new();
-    for place in &places {
-        let (mounts, outcomes) = connections.judge(place, &source);
+    for place in places.iter().filter(|place| is_wanted(place)) {
+        let (mounts, outcomes) = connections.judge(place, source);
         rows.extend(of_place(place, outcomes));
         if mounts.is_empty() {
             continue;
         }
-        let (tasks, outcomes) = tasks(&mounts, place, &source)?;
+        let (tasks, outcomes) = tasks(&mounts, place, source)?;
         rows.extend(of_place(place, outcomes));
         let paths: Vec<_> = tasks
             .iter()
             .map(|task| task.mount.mount_point.clone())
             .collect();
         let repair = Repair {
-            proc: Arc::clone(&proc),
+            proc: Arc::clone(proc),
             fresh: source.device,
             stale: Arc::clone(&connections.stale),
             dry_run,

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 
-use super::health::Device;
-use super::spot::{Spot, mount_id, table};
 use crate::host::process::Proc;
 use crate::parse::mountinfo::Mount;
+use crate::places::health::Device;
+use crate::places::spot::{Spot, mount_id, table};
 use crate::sys::mounts::{Attributes, Layer, attach, restrict};
 
 const TOO_OLD: &str = "this needs Linux 5.12 or newer";

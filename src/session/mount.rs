@@ -10,9 +10,9 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use procfs::process::MountInfo;
 
 use super::handshake;
+use crate::parse::mountinfo;
 use crate::sys::fuse_device;
 
 /// File-system type in mountinfo. Container engines and monitors look for it.
@@ -237,19 +237,17 @@ fn probe(path: &Path) -> Health {
 }
 
 /// The topmost mount at this directory.
-fn mount_at(directory: &Path) -> Option<MountInfo> {
+fn mount_at(directory: &Path) -> Option<mountinfo::Mount> {
     let text = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    text.lines()
-        .rev()
-        .filter_map(|line| MountInfo::from_line(line).ok())
-        .find(|mount| mount.mount_point == directory && mount.mount_point != Path::new("/"))
+    mountinfo::mounts(&text)
+        .filter(|mount| mount.mount_point == directory && mount.mount_point != Path::new("/"))
+        .last()
 }
 
 /// Minor device number of the LXCFS that is mounted topmost at this directory.
 fn minor_at(directory: &Path) -> Option<u32> {
     let mount = mount_at(directory).filter(|mount| mount.fs_type == FS_TYPE)?;
-    mount.majmin.split_once(':')?.1.parse().ok()
+    Some(mount.device.1)
 }
 
 /// The part of the `-o` options that the kernel is given, with a comma in front.

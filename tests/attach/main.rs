@@ -15,12 +15,15 @@ mod bundle;
 #[path = "../common/mod.rs"]
 mod common;
 mod docker;
+mod doctor;
 mod formats;
 mod incus;
 mod lxc;
 mod nspawn;
 mod oci;
 mod podman;
+mod running;
+mod running_engines;
 mod seen;
 mod services;
 mod shown;

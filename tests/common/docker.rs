@@ -160,6 +160,11 @@ impl Docker {
             .expect("writing to the cleaner");
     }
 
+    /// The variable by which programs find the daemon.
+    pub fn variable(&self) -> (&str, &str) {
+        ("DOCKER_HOST", self.host.as_deref().unwrap_or_default())
+    }
+
     /// The command line client.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("docker");

@@ -22,6 +22,7 @@ pub mod docker;
 pub mod figures;
 pub mod images;
 pub mod load;
+pub mod mounts;
 pub mod podman;
 
 pub use cell::{Cell, Inside, Limits};

@@ -23,6 +23,8 @@ pub struct Place {
     pub container: Option<String>,
     /// How to get there.
     pub namespace: Namespace,
+    /// Its inode number; `None` for that of this process.
+    pub inode: Option<u64>,
     /// Its lxcfs mounts.
     pub views: Vec<Mount>,
     /// What is mounted on files and directories of these.
@@ -75,6 +77,7 @@ pub fn places(proc: &Arc<Proc>) -> io::Result<(Vec<Place>, Vec<Closed>)> {
             Ok((views, covers)) => places.push(Place {
                 pid,
                 container: container(),
+                inode: namespace.is_some().then_some(inode),
                 namespace,
                 views,
                 covers,

@@ -74,7 +74,7 @@ impl Source {
             .with_context(|| format!("cannot use {shown}"))?;
         ensure!(
             !copies.iter().any(|copy| matches!(copy, Err(Errno::ENOSYS))),
-            "remount needs Linux 5.12 or newer; restart the containers instead"
+            "this needs Linux 5.12 or newer; restart the containers instead"
         );
         Ok(copies)
     }

@@ -1,0 +1,174 @@
+//! Attaching to containers that run already, and detaching from them.
+
+mod lay;
+mod take;
+mod target;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use nix::errno::Errno;
+use nix::unistd::{chroot, fchdir};
+
+pub use self::target::Target;
+
+use self::lay::{Layers, Task};
+use super::Binding;
+use crate::host::process::Proc;
+use crate::parse::mountinfo::{self, Mount};
+use crate::places::inside;
+use crate::places::source::Source;
+use crate::places::spot::table;
+use crate::sys::mounts::{Attributes, restrict};
+
+/// How long the work in one container may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The files in which triggers are set.
+const PRESSURE: &str = "proc/pressure";
+
+/// What became of one path of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The views are there now.
+    Attached,
+    /// They have been there.
+    Present,
+    /// Views of another lxcfs are there.
+    Foreign,
+    /// Something else is mounted there, such as what an engine hides a file with.
+    Hidden,
+    /// The views are gone.
+    Detached,
+    /// It is as it was; one sentence says why.
+    Failed(String),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Attached => write!(out, "attached"),
+            Self::Present => write!(out, "attached already"),
+            Self::Foreign => write!(out, "left alone: another lxcfs is attached"),
+            Self::Hidden => write!(out, "left alone: something else is mounted there"),
+            Self::Detached => write!(out, "detached"),
+            Self::Failed(why) => write!(out, "not done: {why}"),
+        }
+    }
+}
+
+/// What became of the paths of a container.
+pub type Outcomes = Vec<(PathBuf, Outcome)>;
+
+/// Lays the `bindings` over the files and directories that the container has, unless
+/// something is mounted there already. What it does not have is left out.
+///
+/// # Errors
+/// One sentence if lxcfs or the container's file systems do not answer.
+pub fn attach(
+    target: &Target,
+    source: &Source,
+    bindings: &[Binding],
+    proc: &Arc<Proc>,
+) -> anyhow::Result<Outcomes> {
+    let copies = source.copies(
+        bindings
+            .iter()
+            .map(|binding| binding.path.clone())
+            .collect(),
+    )?;
+    let mut tasks = Vec::new();
+    let mut outcomes = Outcomes::new();
+    for (binding, copy) in bindings.iter().zip(copies) {
+        match copy {
+            Ok(fresh) => match limit(&fresh, &binding.path) {
+                Ok(()) => tasks.push(Task {
+                    target: binding.target(),
+                    fresh,
+                }),
+                Err(errno) => {
+                    let why = format!("its options cannot be set: {errno}");
+                    outcomes.push((binding.target(), Outcome::Failed(why)));
+                }
+            },
+            Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+            Err(errno) => {
+                let why = format!("lxcfs does not give its file: {errno}");
+                outcomes.push((binding.target(), Outcome::Failed(why)));
+            }
+        }
+    }
+    let layers = Layers {
+        proc: Arc::clone(proc),
+        views: source.device,
+        hosts: hosts_peer_groups(proc)?,
+    };
+    outcomes.extend(in_container(target, move || layers.lay(tasks))?);
+    outcomes.sort_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(outcomes)
+}
+
+/// Takes away all views of lxcfs that the container has, dead ones too.
+///
+/// # Errors
+/// One sentence if the container's file systems do not answer.
+pub fn detach(target: &Target, proc: &Arc<Proc>) -> anyhow::Result<Outcomes> {
+    let (proc, hosts) = (Arc::clone(proc), hosts_peer_groups(proc)?);
+    let mut outcomes = in_container(target, move || take::all(&proc, &hosts))?;
+    outcomes.sort_by(|(one, _), (other, _)| one.cmp(other));
+    // What was stacked is told of once.
+    outcomes.dedup();
+    Ok(outcomes)
+}
+
+/// Nobody can change anything through the views, but for setting triggers.
+fn limit(fresh: &OwnedFd, path: &Path) -> Result<(), Errno> {
+    let attributes = Attributes {
+        read_only: path != Path::new(PRESSURE),
+        no_suid: true,
+        no_devices: true,
+        no_programs: true,
+    };
+    restrict(fresh, attributes)
+}
+
+/// Does the work with the container's root directory as root.
+fn in_container(
+    target: &Target,
+    work: impl FnOnce() -> Result<Outcomes, Errno> + Send + 'static,
+) -> anyhow::Result<Outcomes> {
+    let root = Arc::clone(&target.root);
+    let work = move || {
+        // The root of a process need not be that of its mount namespace.
+        fchdir(&root)?;
+        chroot(".")?;
+        work()
+    };
+    let done = inside::run(&Some(Arc::clone(&target.namespace)), PATIENCE, work);
+    let shown = &target.shown;
+    done.with_context(|| format!("cannot change the mounts of {shown}"))?
+        .with_context(|| format!("cannot change the mounts of {shown}"))
+}
+
+/// The groups of mounts that the host is in: what is mounted on one of them in a container is
+/// mounted on the host too.
+fn hosts_peer_groups(proc: &Proc) -> anyhow::Result<BTreeSet<u32>> {
+    let mut mounts = table(proc).context("cannot list the mounts of the host")?;
+    // This process can have been given mounts of its own.
+    let of_init = proc.read_file("1/mountinfo").unwrap_or_default();
+    mounts.extend(mountinfo::mounts(&of_init));
+    Ok(mounts.iter().filter_map(|mount| mount.peer_group).collect())
+}
+
+/// Why nothing may be mounted on, or taken from, a mount.
+fn refusal(mount: &Mount, hosts: &BTreeSet<u32>) -> Option<Outcome> {
+    mount
+        .peer_group
+        .filter(|group| hosts.contains(group))
+        .map(|_| Outcome::Failed("its mounts are shared with the host".to_owned()))
+}

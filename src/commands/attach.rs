@@ -1,0 +1,83 @@
+//! `lxcfs attach` and `lxcfs detach`: the views of a container that runs already.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use super::table::{shown, table};
+use super::worker::{self, Said};
+use crate::attach::bindings;
+use crate::attach::running::{self, Outcome, Outcomes, Target};
+use crate::cli::{AttachArgs, DetachArgs};
+use crate::host::process::Proc;
+use crate::places::source::Source;
+use crate::remount;
+
+/// A path, what was done there, and whether that went wrong.
+type Line = (PathBuf, String, bool);
+
+/// Attaches the views and prints what was done.
+///
+/// # Errors
+/// One sentence if there is no such container, or nothing can be attached at all.
+pub fn attach(args: &AttachArgs) -> anyhow::Result<ExitCode> {
+    worker::run("attach", || {
+        let proc = open_proc()?;
+        let target = Target::find(&args.container, &proc)?;
+        let _turn = worker::take_turn()?;
+        let source = Source::at(&args.views.views, &proc)?;
+        // What a dead lxcfs left is where the views belong.
+        let repaired = remount::run_in(target.inode, &source, &proc)?;
+        let mut lines: Vec<_> = repaired.into_iter().filter_map(of_repair).collect();
+        let attached = running::attach(&target, &source, &bindings(&args.views.only), &proc)?;
+        let is_new = |line: &Line| !lines.iter().any(|(path, ..)| *path == line.0);
+        let more: Vec<_> = of_outcomes(attached).filter(is_new).collect();
+        lines.extend(more);
+        Ok(said(lines, "nothing to attach"))
+    })
+}
+
+/// Detaches the views and prints what was done.
+///
+/// # Errors
+/// One sentence if there is no such container, or nothing can be detached at all.
+pub fn detach(args: &DetachArgs) -> anyhow::Result<ExitCode> {
+    worker::run("detach", || {
+        let proc = open_proc()?;
+        let target = Target::find(&args.container, &proc)?;
+        let _turn = worker::take_turn()?;
+        let detached = running::detach(&target, &proc)?;
+        Ok(said(of_outcomes(detached).collect(), "nothing to detach"))
+    })
+}
+
+fn open_proc() -> anyhow::Result<Arc<Proc>> {
+    let proc = Proc::open(Path::new("/proc")).context("cannot open /proc")?;
+    Ok(Arc::new(proc))
+}
+
+fn of_repair(row: remount::Row) -> Option<Line> {
+    let failed = matches!(row.outcome, remount::Outcome::Failed(_));
+    Some((row.path?, row.outcome.to_string(), failed))
+}
+
+fn of_outcomes(outcomes: Outcomes) -> impl Iterator<Item = Line> {
+    outcomes.into_iter().map(|(path, outcome)| {
+        let failed = matches!(outcome, Outcome::Failed(_));
+        (path, outcome.to_string(), failed)
+    })
+}
+
+fn said(lines: Vec<Line>, nothing: &str) -> Said {
+    let exit_code = u8::from(lines.iter().any(|(.., failed)| *failed));
+    let cells = |(path, result, _): Line| [shown(&path), result];
+    let cells: Vec<_> = lines.into_iter().map(cells).collect();
+    let text = if cells.is_empty() {
+        format!("{nothing}\n")
+    } else {
+        table(["PATH", "RESULT"], &cells)
+    };
+    Said { text, exit_code }
+}

@@ -1,0 +1,63 @@
+//! Tables for people.
+
+use std::path::Path;
+
+/// Lines of cells under headings, each column as wide as what is in it. Columns of numbers
+/// are aligned to the right.
+pub fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> String {
+    let headings = headings.map(str::to_owned);
+    let lines = || std::iter::once(&headings).chain(rows);
+    let mut text = String::new();
+    let widths: Vec<_> = (0..N)
+        .map(|column| {
+            let cells = lines().filter_map(|line| line.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        })
+        .collect();
+    let is_number = |column: usize| {
+        let mut cells = rows.iter().filter_map(|row| row.get(column));
+        cells.all(|cell| cell.parse::<u64>().is_ok())
+    };
+    let to_the_right: Vec<_> = (0..N).map(is_number).collect();
+    for line in lines() {
+        let cells = line.iter().zip(&widths).zip(&to_the_right);
+        let padded = cells.map(|((cell, width), right)| {
+            if *right {
+                format!("{cell:>width$}")
+            } else {
+                format!("{cell:width$}")
+            }
+        });
+        text.push_str(padded.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// A path of a container, which may be up to no good with a terminal.
+pub fn shown(path: &Path) -> String {
+    path.to_string_lossy().escape_debug().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_what_is_in_them() {
+        let row = |cells: [&str; 3]| cells.map(str::to_owned);
+        let rows = [
+            row(["3f2a6b1c9d8e", "7", "replaced"]),
+            row(["-", "123456", "not repaired: why"]),
+        ];
+        let expected = "CONTAINER        PID  RESULT\n\
+                        3f2a6b1c9d8e       7  replaced\n\
+                        -             123456  not repaired: why\n";
+        assert_eq!(table(["CONTAINER", "PID", "RESULT"], &rows), expected);
+    }
+
+    #[test]
+    fn a_path_cannot_steer_a_terminal() {
+        assert_eq!(shown(Path::new("/a\u{1b}[2J\nb")), "/a\\u{1b}[2J\\nb");
+    }
+}

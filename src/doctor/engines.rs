@@ -1,0 +1,224 @@
+//! Engines of containers, and how each gives its containers the views.
+
+mod gather;
+
+use std::path::{Path, PathBuf};
+
+pub use self::gather::gather;
+use super::Line;
+use super::words::{Words, quoted};
+
+const DEVICE: &str = "lxcfs.rs/view=all";
+/// Where the specification of the devices may be; the first is where it is written to.
+const SPECIFICATIONS: [&str; 3] = [
+    "/etc/cdi/lxcfs.json",
+    "/var/run/cdi/lxcfs.json",
+    "/usr/share/cdi/lxcfs.json",
+];
+
+const LXC_HOOK: &str = "/usr/share/lxcfs/lxc.mount.hook";
+const LXC_CONFIG: &str = "/usr/share/lxc/config/common.conf.d/00-lxcfs.conf";
+
+/// The specification of devices.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Specification {
+    /// There is none.
+    #[default]
+    Missing,
+    /// This file is what lxcfs prints.
+    Current(PathBuf),
+    /// This file is not.
+    Stale(PathBuf),
+}
+
+/// What is known of Docker.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Docker {
+    /// Of the daemon; `None` if it does not answer.
+    pub version: Option<String>,
+    /// Whether it takes CDI devices.
+    pub has_cdi: bool,
+    /// Whether the default runtime is one that adds the views.
+    pub has_runtime: bool,
+}
+
+/// What is known of an engine that plugins can be added to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pluggable {
+    /// Its version.
+    pub version: String,
+    /// Whether NRI is on.
+    pub has_nri: bool,
+}
+
+/// The engines that are installed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Devices for those that take such.
+    pub specification: Specification,
+    /// Docker.
+    pub docker: Option<Docker>,
+    /// podman: its version, and the file by which all containers get the views.
+    pub podman: Option<(String, Option<PathBuf>)>,
+    /// containerd, unless it is there for Docker only.
+    pub containerd: Option<Pluggable>,
+    /// CRI-O.
+    pub crio: Option<Pluggable>,
+    /// Whether the plugin for these runs or is started by them.
+    pub has_plugin: bool,
+    /// LXC: its version.
+    pub lxc: Option<String>,
+    /// Incus: its version.
+    pub incus: Option<String>,
+    /// Whether these two have the hook.
+    pub has_hook: bool,
+    /// systemd-nspawn: its version.
+    pub nspawn: Option<String>,
+}
+
+fn major_minor(version: &str) -> (u32, u32) {
+    let mut numbers = version
+        .trim_start_matches('v')
+        .split(['.', '-', '~', '+'])
+        .map(|part| part.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+/// What there is to say of these facts.
+pub fn lines(facts: &Facts, words: &Words) -> Vec<Line> {
+    let takes_devices = facts.docker.as_ref().is_some_and(|docker| docker.has_cdi)
+        || facts.podman.is_some()
+        || facts.containerd.is_some()
+        || facts.crio.is_some();
+    let mut lines = Vec::new();
+    if takes_devices {
+        lines.push(of_specification(&facts.specification, words));
+    }
+    lines.extend(
+        facts
+            .docker
+            .as_ref()
+            .map(|docker| say_docker(docker, words)),
+    );
+    lines.extend(
+        facts
+            .podman
+            .as_ref()
+            .map(|(version, file)| say_podman(version, file.as_deref())),
+    );
+    let containerd = "disable = false under [plugins.\"io.containerd.nri.v1.nri\"] in /etc/containerd/config.toml";
+    let crio = "enable_nri = true under [crio.nri] in /etc/crio/crio.conf";
+    for (name, engine, switch) in [
+        ("containerd", &facts.containerd, containerd),
+        ("CRI-O", &facts.crio, crio),
+    ] {
+        lines.extend(
+            engine
+                .as_ref()
+                .map(|engine| say_pluggable(name, engine, switch, facts.has_plugin, words)),
+        );
+    }
+    for (name, version) in [("LXC", &facts.lxc), ("Incus", &facts.incus)] {
+        lines.extend(
+            version
+                .as_ref()
+                .map(|version| say_lxc(name, version, facts.has_hook, words)),
+        );
+    }
+    lines.extend(facts.nspawn.as_ref().map(|version| {
+        Line::note(format!(
+            "systemd-nspawn {version} is given the views by arguments, which this prints"
+        ))
+        .by(words.with_views("mounts --format nspawn"))
+    }));
+    if lines.is_empty() {
+        lines.push(Line::ok("none is installed"));
+    }
+    lines
+}
+
+fn of_specification(specification: &Specification, words: &Words) -> Line {
+    let print = words.with_views("cdi");
+    match specification {
+        Specification::Missing => {
+            Line::note(format!("engines do not know the device {DEVICE} yet")).by(format!(
+                "mkdir -p /etc/cdi && {print} > {}",
+                SPECIFICATIONS[0]
+            ))
+        }
+        Specification::Current(path) => Line::ok(format!("{} is up to date", path.display())),
+        Specification::Stale(path) => Line::mend(format!("{} is out of date", path.display()))
+            .by(format!("{print} > {}", quoted(&path.to_string_lossy()))),
+    }
+}
+
+fn say_docker(docker: &Docker, words: &Words) -> Line {
+    let Some(version) = &docker.version else {
+        return Line::note("Docker is installed, but its daemon does not run, or does not answer");
+    };
+    if docker.has_runtime {
+        return Line::ok(format!("Docker {version} gives all containers the views"));
+    }
+    if docker.has_cdi {
+        return Line::ok(format!(
+            "Docker {version} gives containers the views that are run with --device {DEVICE}"
+        ));
+    }
+    let turn_on = if major_minor(version) >= (25, 0) {
+        "CDI is off, which \"features\": {\"cdi\": true} in /etc/docker/daemon.json changes"
+    } else {
+        "it has no CDI"
+    };
+    Line::note(format!("Docker {version} is given the views by arguments of docker run, which this prints; {turn_on}"))
+        .by(words.with_views("mounts --format docker"))
+}
+
+fn say_podman(version: &str, file: Option<&Path>) -> Line {
+    match file {
+        Some(file) => Line::ok(format!(
+            "podman {version} gives all containers the views by {}",
+            file.display()
+        )),
+        None => Line::ok(format!(
+            "podman {version} gives containers the views that are run with --device {DEVICE}"
+        )),
+    }
+}
+
+fn say_pluggable(
+    name: &str,
+    engine: &Pluggable,
+    switch: &str,
+    has_plugin: bool,
+    words: &Words,
+) -> Line {
+    let version = &engine.version;
+    match (engine.has_nri, has_plugin) {
+        (true, true) => Line::ok(format!("{name} {version} has NRI, and the plugin is there")),
+        (true, false) => Line::note(format!(
+            "{name} {version} gives pods the views by a plugin, which does not run"
+        ))
+        .by(format!(
+            "setsid -f {} < /dev/null > /dev/null 2>&1",
+            words.with_views("nri")
+        )),
+        (false, _) => Line::note(format!(
+            "{name} {version} gives pods the views by NRI, which is off; turn it on with {switch}"
+        )),
+    }
+}
+
+fn say_lxc(name: &str, version: &str, has_hook: bool, words: &Words) -> Line {
+    if has_hook {
+        return Line::ok(format!(
+            "{name} {version} gives all containers the views by its hook"
+        ));
+    }
+    Line::note(format!(
+        "{name} {version} has no {LXC_CONFIG} with {LXC_HOOK}; a container's configuration can have these lines instead"
+    ))
+    .by(words.with_views("mounts --format lxc"))
+}
+
+#[cfg(test)]
+mod tests;
