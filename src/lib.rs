@@ -1,7 +1,7 @@
 //! Container-aware `/proc` and `/sys` views, served through FUSE.
 //!
 //! `docs/ARCHITECTURE.md` is the map. Imports run downwards only:
-//! `commands -> {attach, remount} -> session -> fs -> {container, view} -> {cgroup, host} -> parse`,
+//! `commands -> {nri, remount} -> attach -> session -> fs -> {container, view} -> {cgroup, host} -> parse`,
 //! with [`sys`] as the thin layer of system calls below all of them.
 
 pub mod attach;
@@ -12,6 +12,7 @@ pub mod config;
 pub mod container;
 pub mod fs;
 pub mod host;
+pub mod nri;
 pub mod parse;
 pub mod remount;
 pub mod session;

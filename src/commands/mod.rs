@@ -2,6 +2,7 @@
 
 pub mod daemon;
 pub mod mounts;
+pub mod nri;
 pub mod remount;
 pub mod run;
 pub mod serve;
@@ -54,9 +55,9 @@ pub fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
             | Command::Doctor(_)
             | Command::Hook(_)
             | Command::Runtime(_)
-            | Command::Nri(_)
             | Command::Deploy(_),
         ) => Err(anyhow::anyhow!("this command is being built").into()),
+        Some(Command::Nri(args)) => Ok(nri::run(args)?),
         Some(Command::Prepare { mountpoint }) => {
             fallback::prepare(mountpoint)?;
             Ok(ExitCode::SUCCESS)
@@ -76,7 +77,7 @@ fn init_logging(cli: &Cli) {
     let level = match &cli.command {
         None if cli.daemon.debug => LevelFilter::Debug,
         Some(Command::Serve(args)) if args.debug => LevelFilter::Debug,
-        None | Some(Command::Serve(_)) => LevelFilter::Info,
+        None | Some(Command::Serve(_) | Command::Nri(_) | Command::Deploy(_)) => LevelFilter::Info,
         Some(_) => LevelFilter::Warn,
     };
     env_logger::Builder::new()
