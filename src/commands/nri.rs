@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use crate::cli::NriArgs;
-use crate::nri::{Defaults, Ended, Plugin, Switch};
+use crate::nri::{Ended, Plugin, Settings, Switch};
 use crate::sys::exec;
 
 /// Number of the fd that a runtime starts its plugins with.
@@ -44,19 +44,19 @@ pub fn run(args: &NriArgs) -> anyhow::Result<ExitCode> {
 pub fn plugin(args: &NriArgs, program: PathBuf) -> Plugin {
     let given =
         |variable, argument: &str| std::env::var(variable).unwrap_or_else(|_| argument.to_owned());
-    let mut defaults = Defaults {
+    let mut settings = Settings {
+        views: args.views.views.clone(),
         is_on: args.default == Switch::On,
         only: args.views.only.clone(),
-        ..Defaults::default()
+        ..Settings::default()
     };
     if !args.exclude_namespace.is_empty() {
-        defaults.exclude_namespaces = args.exclude_namespace.clone();
+        settings.exclude_namespaces = args.exclude_namespace.clone();
     }
     Plugin::new(
         given(NAME_VARIABLE, &args.name),
         given(INDEX_VARIABLE, &args.index),
-        defaults,
-        args.views.views.clone(),
+        settings,
         program,
     )
 }

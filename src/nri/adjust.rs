@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::choice::names;
 use super::messages::{Adjustment, Container, Hook, Mount, Mounted};
+use super::settings::names;
 use crate::attach::{Binding, Part};
 
 const FILE_OPTIONS: &[&str] = &["bind", "ro", "nosuid", "nodev"];

@@ -2,13 +2,13 @@
 //! containers that they create (<https://github.com/containerd/nri>).
 
 mod adjust;
-mod choice;
 mod messages;
 mod mux;
 mod plugin;
 mod probe;
+mod settings;
 mod ttrpc;
-mod wire;
+pub mod wire;
 
-pub use self::choice::{Defaults, Switch};
 pub use self::plugin::{Ended, Plugin};
+pub use self::settings::{Settings, Switch};

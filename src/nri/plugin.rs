@@ -2,14 +2,14 @@
 
 use std::io::{self, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::adjust::{Offer, adjustment};
-use super::choice::Defaults;
 use super::messages::{Adjustment, Configure, CreateContainer, register_plugin, synchronized};
 use super::mux;
 use super::probe::Probe;
+use super::settings::Settings;
 use super::ttrpc::{self, Call, Envelope, Pieces, Status, code};
 use super::wire::Malformed;
 use crate::attach;
@@ -43,8 +43,7 @@ pub struct Plugin {
     /// Two digits; runtimes call plugins in this order.
     pub index: String,
     /// What it was told on the command line.
-    pub defaults: Defaults,
-    views: PathBuf,
+    pub settings: Settings,
     hook: PathBuf,
     probe: Probe,
     was_served: bool,
@@ -53,28 +52,21 @@ pub struct Plugin {
 /// What a runtime has said of itself.
 #[derive(Debug)]
 struct Terms {
-    defaults: Defaults,
+    settings: Settings,
     is_docker: bool,
     patience: Duration,
 }
 
 impl Plugin {
-    /// One that brings what is mounted at `views`; `hook` is this program as runtimes find it.
+    /// `hook` is this program as runtimes find it.
     #[must_use]
-    pub fn new(
-        name: String,
-        index: String,
-        defaults: Defaults,
-        views: PathBuf,
-        hook: PathBuf,
-    ) -> Self {
+    pub fn new(name: String, index: String, settings: Settings, hook: PathBuf) -> Self {
         Self {
             name,
             index,
-            defaults,
-            probe: Probe::new(views.clone()),
-            views,
+            settings,
             hook,
+            probe: Probe::default(),
             was_served: true,
         }
     }
@@ -157,9 +149,9 @@ impl Plugin {
     }
 
     fn configure(&self, request: &Configure) -> Terms {
-        let defaults = self.defaults.with(&request.config).unwrap_or_else(|why| {
+        let settings = self.settings.with(&request.config).unwrap_or_else(|why| {
             log::warn!("the configuration from the runtime is not used: {why}");
-            self.defaults.clone()
+            self.settings.clone()
         });
         log::info!(
             "registered with {} {}",
@@ -167,7 +159,7 @@ impl Plugin {
             request.runtime_version
         );
         Terms {
-            defaults,
+            settings,
             is_docker: request.runtime_name == DOCKER,
             patience: request
                 .request_timeout
@@ -180,17 +172,18 @@ impl Plugin {
         let request = CreateContainer::parse(payload)
             .inspect_err(|error| log::warn!("a container is left as it is: {error}"))
             .ok()?;
-        let only = terms.defaults.choose(&request)?;
+        let only = terms.settings.choose(&request)?;
+        let views = terms.settings.views.as_path();
         let served = self
             .probe
-            .served(attach::bindings(&only), terms.patience)
+            .served(views, attach::bindings(&only), terms.patience)
             .unwrap_or_else(|error| {
                 log::warn!("cannot ask whether lxcfs serves: {error}");
                 None
             });
-        self.note(served.is_some());
+        self.note(views, served.is_some());
         let offer = Offer {
-            views: &self.views,
+            views,
             only: &only,
             served: &served?,
             // A hook that is missing would keep the container from starting.
@@ -201,8 +194,8 @@ impl Plugin {
     }
 
     /// Says when lxcfs is away and when it is back.
-    fn note(&mut self, is_served: bool) {
-        let views = self.views.display();
+    fn note(&mut self, views: &Path, is_served: bool) {
+        let views = views.display();
         match (self.was_served, is_served) {
             (true, false) => log::warn!("no lxcfs answers at {views}: containers start without it"),
             (false, true) => log::info!("lxcfs answers at {views} again"),

@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -27,29 +27,20 @@ const MOST_WAITING: usize = 4;
 const SERVED: u8 = b'1';
 
 /// Asks, and remembers who still waits.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Probe {
-    views: PathBuf,
     waiting: Vec<Pid>,
 }
 
 impl Probe {
-    /// For the lxcfs that is mounted at `views`, or is going to be.
-    #[must_use]
-    pub fn new(views: PathBuf) -> Self {
-        Self {
-            views,
-            waiting: Vec::new(),
-        }
-    }
-
-    /// Those of the bindings that are served; `None` if there is no lxcfs, or no answer
+    /// Those of the bindings that are served at `views`; `None` if there is no lxcfs, or no answer
     /// within `limit`. To be called while this process has one thread.
     ///
     /// # Errors
     /// If no process can be made.
     pub fn served(
         &mut self,
+        views: &Path,
         bindings: Vec<Binding>,
         limit: Duration,
     ) -> io::Result<Option<Vec<Binding>>> {
@@ -62,7 +53,7 @@ impl Probe {
         let Some(child) = process::fork()? else {
             process::finish(|| {
                 drop(receiver);
-                let answer = look(&self.views, &bindings);
+                let answer = look(views, &bindings);
                 u8::from(File::from(sender).write_all(&answer).is_err())
             })
         };

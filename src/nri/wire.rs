@@ -108,7 +108,7 @@ impl<'a> Iterator for Fields<'a> {
 }
 
 /// A message that is being written.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Message(Vec<u8>);
 
 impl Message {

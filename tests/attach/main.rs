@@ -13,9 +13,11 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod cri;
 mod formats;
 mod incus;
 mod lxc;
+mod nri;
 mod nspawn;
 mod services;
 mod shown;

@@ -56,8 +56,10 @@ fn with_runtime(behaviour: impl FnOnce(&mut Runtime) + Send + 'static) -> io::Re
     let mut plugin = Plugin::new(
         "lxcfs".to_owned(),
         "10".to_owned(),
-        Defaults::default(),
-        views.path().to_owned(),
+        Settings {
+            views: views.path().to_owned(),
+            ..Settings::default()
+        },
         "/no/such/program".into(),
     );
     let ended = plugin.serve(&ours);

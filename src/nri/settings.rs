@@ -1,10 +1,12 @@
 //! Which containers get what.
 
+use std::path::PathBuf;
+
 use clap::ValueEnum;
 use serde::Deserialize;
 
 use super::messages::{Container, CreateContainer, Map, Pod};
-use crate::attach::Part;
+use crate::attach::{Part, USUAL};
 
 /// Annotation or label of a pod, and with a dot and the name of a container for that one.
 const KEY: &str = "lxcfs.rs/view";
@@ -14,7 +16,9 @@ const SYSTEM: &str = "kube-system";
 
 /// What holds unless a pod says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Defaults {
+pub struct Settings {
+    /// Where lxcfs is mounted.
+    pub views: PathBuf,
     /// Whether pods get the views.
     pub is_on: bool,
     /// Which ones; all if empty.
@@ -23,9 +27,10 @@ pub struct Defaults {
     pub exclude_namespaces: Vec<String>,
 }
 
-impl Default for Defaults {
+impl Default for Settings {
     fn default() -> Self {
         Self {
+            views: USUAL.into(),
             is_on: true,
             only: Vec::new(),
             exclude_namespaces: vec![SYSTEM.to_owned()],
@@ -37,6 +42,7 @@ impl Default for Defaults {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct File {
+    views: Option<PathBuf>,
     default: Option<Switch>,
     only: Option<Vec<String>>,
     exclude_namespaces: Option<Vec<String>>,
@@ -52,7 +58,7 @@ pub enum Switch {
     Off,
 }
 
-impl Defaults {
+impl Settings {
     /// These, with what a configuration file in TOML says in their place.
     ///
     /// # Errors
@@ -63,6 +69,7 @@ impl Defaults {
             .only
             .map(|names| parts(names.iter().map(String::as_str)));
         Ok(Self {
+            views: file.views.unwrap_or_else(|| self.views.clone()),
             is_on: file
                 .default
                 .map_or(self.is_on, |switch| switch == Switch::On),
@@ -165,7 +172,7 @@ mod tests {
     }
 
     fn chosen(annotations: &[(&str, &str)]) -> Option<Vec<Part>> {
-        Defaults::default().choose(&request("shop", annotations))
+        Settings::default().choose(&request("shop", annotations))
     }
 
     #[test]
@@ -193,43 +200,44 @@ mod tests {
 
         let mut request = request("shop", &[pod]);
         request.container.labels = map(&[("lxcfs.rs/view", "disk")]);
-        let defaults = Defaults::default();
-        assert_eq!(defaults.choose(&request), Some(vec![Part::Disk]));
+        let settings = Settings::default();
+        assert_eq!(settings.choose(&request), Some(vec![Part::Disk]));
         request.pod.labels = map(&[("lxcfs.rs/view.main", "cpu"), ("lxcfs.rs/view", "true")]);
-        assert_eq!(defaults.choose(&request), Some(vec![Part::Cpu]));
+        assert_eq!(settings.choose(&request), Some(vec![Part::Cpu]));
     }
 
     #[test]
     fn what_runs_the_node_is_left_alone_unless_it_asks() {
-        let defaults = Defaults::default();
+        let settings = Settings::default();
         let asks = [("lxcfs.rs/view", "true")];
-        assert_eq!(defaults.choose(&request("kube-system", &[])), None);
+        assert_eq!(settings.choose(&request("kube-system", &[])), None);
         assert_eq!(
-            defaults.choose(&request("kube-system", &asks)),
+            settings.choose(&request("kube-system", &asks)),
             Some(vec![])
         );
 
         let mut of_host = request("shop", &[]);
         of_host.container.namespaces = vec!["mount".to_owned()];
-        assert_eq!(defaults.choose(&of_host), None);
+        assert_eq!(settings.choose(&of_host), None);
         of_host.pod.annotations = map(&asks);
-        assert_eq!(defaults.choose(&of_host), Some(vec![]));
+        assert_eq!(settings.choose(&of_host), Some(vec![]));
         // Docker does not tell.
-        assert_eq!(defaults.choose(&CreateContainer::default()), Some(vec![]));
+        assert_eq!(settings.choose(&CreateContainer::default()), Some(vec![]));
     }
 
     #[test]
     fn a_configuration_takes_the_place_of_what_it_mentions() {
-        let defaults = Defaults::default();
-        assert_eq!(defaults.with("").unwrap(), defaults);
-        let text = "default = \"off\"\nonly = [\"mem\"]\nexclude-namespaces = []\n";
-        let other = defaults.with(text).unwrap();
+        let settings = Settings::default();
+        assert_eq!(settings.with("").unwrap(), settings);
+        let text = "views = \"/v\"\ndefault = \"off\"\nonly = [\"mem\"]\nexclude-namespaces = []\n";
+        let other = settings.with(text).unwrap();
         assert!(!other.is_on && other.exclude_namespaces.is_empty());
+        assert_eq!(other.views, PathBuf::from("/v"));
         assert_eq!(other.choose(&request("kube-system", &[])), None);
         let asking = request("kube-system", &[("lxcfs.rs/view", "true")]);
         assert_eq!(other.choose(&asking), Some(vec![Part::Mem]));
         for text in ["default = \"maybe\"", "only = [\"gpu\"]", "colour = 1", "["] {
-            assert!(defaults.with(text).is_err(), "{text}");
+            assert!(settings.with(text).is_err(), "{text}");
         }
     }
 }
