@@ -131,9 +131,17 @@ pub struct NriArgs {
 /// Arguments of `lxcfs deploy`.
 #[derive(Debug, Args)]
 pub struct DeployArgs {
-    /// Where the root of the host is seen
-    #[arg(long, value_name = "DIR", default_value = "/proc/1/root")]
-    pub host: PathBuf,
+    /// A process of the host
+    #[arg(long, value_name = "PID", default_value = "1", value_parser = clap::value_parser!(i32).range(1..))]
+    pub host: i32,
+
+    /// Take what was installed off the host, once no container has its files any more
+    #[arg(long)]
+    pub uninstall: bool,
+
+    /// The plugin.
+    #[command(flatten)]
+    pub nri: NriArgs,
 }
 
 /// Arguments of `lxcfs attach`.

@@ -1,6 +1,7 @@
 //! One file for each subcommand.
 
 pub mod daemon;
+pub mod deploy;
 pub mod mounts;
 pub mod nri;
 pub mod remount;
@@ -54,10 +55,10 @@ pub fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
             | Command::Detach(_)
             | Command::Doctor(_)
             | Command::Hook(_)
-            | Command::Runtime(_)
-            | Command::Deploy(_),
+            | Command::Runtime(_),
         ) => Err(anyhow::anyhow!("this command is being built").into()),
         Some(Command::Nri(args)) => Ok(nri::run(args)?),
+        Some(Command::Deploy(args)) => Ok(deploy::run(args)?),
         Some(Command::Prepare { mountpoint }) => {
             fallback::prepare(mountpoint)?;
             Ok(ExitCode::SUCCESS)

@@ -11,4 +11,5 @@ mod ttrpc;
 pub mod wire;
 
 pub use self::plugin::{Ended, Plugin};
+pub use self::probe::Probe;
 pub use self::settings::{Settings, Switch};

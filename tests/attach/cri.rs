@@ -25,6 +25,8 @@ const OF_NODE: u64 = 2;
 pub struct Containerd {
     dir: TempDir,
     daemon: Option<Child>,
+    /// The process in whose mount namespace it is.
+    node: Option<u32>,
     client: Mutex<Client>,
 }
 
@@ -38,6 +40,11 @@ struct Client {
 impl Containerd {
     /// Starts one, or says why this machine cannot.
     pub fn start() -> Result<Self, String> {
+        Self::start_in(None)
+    }
+
+    /// Starts one in the mount namespace of a process.
+    pub fn start_in(node: Option<u32>) -> Result<Self, String> {
         for program in ["containerd", "ctr", "runc"] {
             if !has(program) {
                 return Err(format!("{program} is not installed"));
@@ -66,6 +73,7 @@ impl Containerd {
         let mut containerd = Self {
             dir,
             daemon: None,
+            node,
             client,
         };
         containerd.launch();
@@ -87,7 +95,12 @@ impl Containerd {
             .create(true)
             .append(true)
             .open(self.dir.path().join("log"));
-        let daemon = Command::new("containerd")
+        let mut command = Command::new("containerd");
+        if let Some(pid) = self.node {
+            command = Command::new("nsenter");
+            command.args(["-m", "-t", &pid.to_string(), "containerd"]);
+        }
+        let daemon = command
             .arg("--config")
             .arg(self.dir.path().join("config.toml"))
             .stdin(Stdio::null())
@@ -172,11 +185,13 @@ impl Containerd {
     /// Starts a pod in the network of the host.
     #[track_caller]
     pub fn pod(&self, spec: &PodSpec<'_>) -> Pod<'_> {
-        let config = spec.message();
+        let name = unique("pod");
+        let config = spec.message(&name);
         let request = Message::default().bytes(1, &config);
         let id = text(&self.must("RuntimeService/RunPodSandbox", request), 1);
         Pod {
             containerd: self,
+            name,
             config,
             id,
             namespaces: spec.namespaces(),
@@ -260,11 +275,10 @@ impl PodSpec<'_> {
         }
     }
 
-    fn message(&self) -> Vec<u8> {
-        let name = unique("pod");
+    fn message(&self, name: &str) -> Vec<u8> {
         let metadata = Message::default()
-            .text(1, &name)
-            .text(2, &name)
+            .text(1, name)
+            .text(2, name)
             .text(3, self.namespace);
         let security = Message::default()
             .message(1, self.namespaces())
@@ -290,6 +304,8 @@ impl PodSpec<'_> {
 #[derive(Debug)]
 pub struct Pod<'a> {
     containerd: &'a Containerd,
+    /// Of its cgroup too, which a kubelet makes and removes.
+    name: String,
     config: Vec<u8>,
     id: String,
     namespaces: Message,
@@ -377,6 +393,12 @@ impl Drop for Pod<'_> {
     fn drop(&mut self) {
         // It may be gone already.
         let _ = self.remove();
+        for pattern in ["/sys/fs/cgroup", "/sys/fs/cgroup/*"] {
+            let found = glob::glob(&format!("{pattern}/{}", self.name)).expect("a pattern");
+            found.flatten().for_each(|cgroup| {
+                let _ = fs::remove_dir(cgroup);
+            });
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod common;
 mod cri;
 mod formats;
 mod incus;
+mod kubernetes;
 mod lxc;
 mod nri;
 mod nspawn;

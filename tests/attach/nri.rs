@@ -14,7 +14,7 @@ use crate::common::figures::{keyed, uptime};
 use crate::common::{Daemon, beside_others, patience, skip, unique, wait_for};
 use crate::cri::{ContainerSpec, Containerd, Pod, PodSpec};
 
-const SMALL: ContainerSpec<'_> = ContainerSpec {
+pub const SMALL: ContainerSpec<'_> = ContainerSpec {
     name: "main",
     command: &[],
     mounts: &[],
@@ -22,7 +22,7 @@ const SMALL: ContainerSpec<'_> = ContainerSpec {
     milli_cpus: 1000,
     is_privileged: false,
 };
-const SMALL_KB: u64 = 64 << 10;
+pub const SMALL_KB: u64 = 64 << 10;
 
 /// A plugin that is not started by the runtime; ended when dropped.
 struct Plugin {
@@ -62,7 +62,7 @@ impl Plugin {
 }
 
 /// How many plugins that it has not started the runtime has accepted.
-fn registrations(containerd: &Containerd) -> usize {
+pub fn registrations(containerd: &Containerd) -> usize {
     containerd.log().matches("-lxcfs\\\" connected").count()
 }
 
@@ -77,11 +77,11 @@ impl Drop for Plugin {
 }
 
 /// The memory that a container in the pod is shown, in kB.
-fn memory_kb(pod: &Pod<'_>) -> u64 {
+pub fn memory_kb(pod: &Pod<'_>) -> u64 {
     keyed(&pod.container(&SMALL).sh("cat /proc/meminfo"))["MemTotal"]
 }
 
-fn host_memory_kb() -> u64 {
+pub fn host_memory_kb() -> u64 {
     keyed(&fs::read_to_string("/proc/meminfo").expect("meminfo"))["MemTotal"]
 }
 
