@@ -6,8 +6,10 @@ use super::messages::{Adjustment, Container, Hook, Mount, Mounted};
 use super::settings::names;
 use crate::attach::{Binding, Part};
 
-const FILE_OPTIONS: &[&str] = &["bind", "ro", "nosuid", "nodev"];
-const DIRECTORY_OPTIONS: &[&str] = &["rbind", "ro", "nosuid", "nodev"];
+/// With all that lxcfs itself is mounted with: a container with a user namespace may take none
+/// of that away, and runc before 1.2 fails where it would.
+const FILE_OPTIONS: &[&str] = &["bind", "ro", "nosuid", "nodev", "noexec"];
+const DIRECTORY_OPTIONS: &[&str] = &["rbind", "ro", "nosuid", "nodev", "noexec"];
 /// Docker refuses a container for any other option, and makes bind mounts of its own accord.
 const DOCKERS_OPTIONS: &[&str] = &["ro"];
 
@@ -157,8 +159,8 @@ mod tests {
             panic!("{given:?}")
         };
         assert_eq!(stat.source, Path::new("/v/proc/stat"));
-        assert_eq!(stat.options, ["bind", "ro", "nosuid", "nodev"]);
-        assert_eq!(cpu.options, ["rbind", "ro", "nosuid", "nodev"]);
+        assert_eq!(stat.options, ["bind", "ro", "nosuid", "nodev", "noexec"]);
+        assert_eq!(cpu.options, ["rbind", "ro", "nosuid", "nodev", "noexec"]);
         let hook = given.hook.unwrap();
         assert_eq!(
             hook.arguments.join(" "),

@@ -110,8 +110,17 @@ pub struct Container {
     pub mounts: Vec<Mounted>,
     /// The arguments of its createContainer hooks.
     pub hooks: Vec<Vec<String>>,
-    /// The kinds of namespaces that it does not share with the host; Docker does not tell.
-    pub namespaces: Vec<String>,
+    /// Those that it is to be in; Docker does not tell.
+    pub namespaces: Vec<Namespace>,
+}
+
+/// A namespace that a container is to be in.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Namespace {
+    /// Such as `pid`.
+    pub kind: String,
+    /// The file of one that exists; empty for a new one.
+    pub path: PathBuf,
 }
 
 /// A mount in a container's configuration.
@@ -213,15 +222,29 @@ fn create_container_hooks(hooks: &[u8]) -> Result<Vec<Vec<String>>, Malformed> {
     Ok(found)
 }
 
-/// The types of the namespaces of the message `LinuxContainer`.
-fn namespaces(linux: &[u8]) -> Result<Vec<String>, Malformed> {
+/// The namespaces in the message `LinuxContainer`.
+fn namespaces(linux: &[u8]) -> Result<Vec<Namespace>, Malformed> {
     let mut found = Vec::new();
     for field in Fields::of(linux) {
         if let (1, namespace) = field? {
-            found.append(&mut texts(namespace.bytes(), 1)?);
+            found.push(Namespace::parse(namespace.bytes())?);
         }
     }
     Ok(found)
+}
+
+impl Namespace {
+    fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut namespace = Self::default();
+        for field in Fields::of(bytes) {
+            match field? {
+                (1, value) => namespace.kind = value.text().into_owned(),
+                (2, value) => namespace.path = PathBuf::from(value.text().into_owned()),
+                _ => {}
+            }
+        }
+        Ok(namespace)
+    }
 }
 
 /// All texts with this number in a message.
@@ -376,7 +399,10 @@ mod tests {
         assert_eq!(container.mounts[0].destination, Path::new("/proc"));
         assert_eq!(container.mounts[0].kind, "proc");
         assert_eq!(container.hooks, [["lxcfs", "hook"]]);
-        assert_eq!(container.namespaces, ["pid", "mount"]);
+        let kinds = container.namespaces.iter();
+        let kinds: Vec<_> = kinds.map(|namespace| namespace.kind.as_str()).collect();
+        assert_eq!(kinds, ["pid", "mount"]);
+        assert_eq!(container.namespaces[0].path, Path::new("/proc/1/ns/x"));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Which containers get what.
 
-use std::path::PathBuf;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use serde::Deserialize;
@@ -10,6 +12,9 @@ use crate::attach::{Part, USUAL};
 
 /// Annotation or label of a pod, and with a dot and the name of a container for that one.
 const KEY: &str = "lxcfs.rs/view";
+
+/// This process sees those of the host.
+const HOSTS_PROCESSES: &str = "/proc/self/ns/pid";
 
 /// Namespace in which Kubernetes keeps what runs the node, and what measures it.
 const SYSTEM: &str = "kube-system";
@@ -148,20 +153,37 @@ fn said<'a>(pod: &'a Pod, container: &'a Container) -> Vec<(String, &'a str)> {
 /// the host. A runtime that lists no namespaces does not tell.
 fn is_among_hosts_processes(container: &Container) -> bool {
     let namespaces = &container.namespaces;
-    !namespaces.is_empty() && !namespaces.iter().any(|kind| kind == "pid")
+    match namespaces.iter().find(|namespace| namespace.kind == "pid") {
+        Some(namespace) => is_same_file(&namespace.path, Path::new(HOSTS_PROCESSES)),
+        None => !namespaces.is_empty(),
+    }
+}
+
+/// Whether there is one file at both paths.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let identity = |path| fs::metadata(path).map(|found| (found.dev(), found.ino()));
+    matches!((identity(one), identity(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nri::messages::Namespace;
 
     fn request(namespace: &str, annotations: &[(&str, &str)]) -> CreateContainer {
         let mut request = CreateContainer::default();
         request.pod.namespace = namespace.to_owned();
         request.pod.annotations = map(annotations);
         request.container.name = "main".to_owned();
-        request.container.namespaces = vec!["pid".to_owned(), "mount".to_owned()];
+        request.container.namespaces = vec![namespace("pid", ""), namespace("mount", "")];
         request
+    }
+
+    fn namespace(kind: &str, path: &str) -> Namespace {
+        Namespace {
+            kind: kind.to_owned(),
+            path: path.into(),
+        }
     }
 
     fn map(entries: &[(&str, &str)]) -> Map {
@@ -217,8 +239,11 @@ mod tests {
         );
 
         let mut of_host = request("shop", &[]);
-        of_host.container.namespaces = vec!["mount".to_owned()];
-        assert_eq!(settings.choose(&of_host), None);
+        let shared = namespace("pid", HOSTS_PROCESSES);
+        for namespaces in [vec![shared], vec![namespace("mount", "")]] {
+            of_host.container.namespaces = namespaces;
+            assert_eq!(settings.choose(&of_host), None);
+        }
         of_host.pod.annotations = map(&asks);
         assert_eq!(settings.choose(&of_host), Some(vec![]));
         // Docker does not tell.

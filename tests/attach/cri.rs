@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -69,6 +70,7 @@ impl Containerd {
         fs::write(dir.path().join("config.toml"), text).expect("a configuration");
         fs::create_dir_all(dir.path().join("plugins")).expect("a directory");
         fs::create_dir_all(dir.path().join("conf.d")).expect("a directory");
+        make_network(&dir.path().join("cni"));
         let client = Mutex::new(Client::start(&dir.path().join("containerd.sock")));
         let mut containerd = Self {
             dir,
@@ -262,17 +264,14 @@ pub struct PodSpec<'a> {
 
 impl PodSpec<'_> {
     fn namespaces(&self) -> Message {
-        let options = Message::default()
-            .number(1, OF_NODE)
-            .number(2, if self.host { OF_NODE } else { OF_CONTAINER });
-        match self.first_user {
-            None => options,
-            Some(first) => {
-                let map = || Message::default().number(1, first).number(3, 65_536);
-                let users = Message::default().message(2, map()).message(3, map());
-                options.message(5, users)
-            }
-        }
+        let processes = if self.host { OF_NODE } else { OF_CONTAINER };
+        let options = Message::default().number(2, processes);
+        let Some(first) = self.first_user else {
+            return options.number(1, OF_NODE);
+        };
+        // The network cannot be the host's then.
+        let map = || Message::default().number(1, first).number(3, 65_536);
+        options.message(5, Message::default().message(2, map()).message(3, map()))
     }
 
     fn message(&self, name: &str) -> Vec<u8> {
@@ -445,6 +444,16 @@ fn number(message: &[u8], number: u64) -> u64 {
     found.map_or(0, |(_, value)| value.number())
 }
 
+fn make_network(dir: &Path) {
+    fs::create_dir(dir).expect("a directory");
+    fs::write(dir.join("none.conflist"), NETWORK).expect("a configuration");
+    for name in ["none", "loopback"] {
+        let plugin = dir.join(name);
+        fs::write(&plugin, NETWORK_PLUGIN).expect("a program");
+        fs::set_permissions(plugin, fs::Permissions::from_mode(0o755)).expect("making it one");
+    }
+}
+
 /// Everything of containerd's in one directory, and NRI on. Nothing needs overlayfs or room for scores of the OOM
 /// killer, which not every machine has.
 fn config(dir: &Path) -> String {
@@ -465,6 +474,9 @@ disable_apparmor = true
 restrict_oom_score_adj = true
 [plugins."io.containerd.grpc.v1.cri".containerd]
 snapshotter = "native"
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "{dir}/cni"
+conf_dir = "{dir}/cni"
 [plugins."io.containerd.nri.v1.nri"]
 disable = false
 plugin_path = "{dir}/plugins"
@@ -473,6 +485,16 @@ socket_path = "{dir}/nri.sock"
 "#
     )
 }
+
+/// What pods with a network namespace of their own need: a network that is none.
+const NETWORK: &str = r#"{"cniVersion":"0.3.1","name":"none","plugins":[{"type":"none"}]}"#;
+const NETWORK_PLUGIN: &str = r#"#!/bin/sh
+cat >/dev/null
+case $CNI_COMMAND in
+ADD) echo '{"cniVersion":"0.3.1","interfaces":[{"name":"eth0","sandbox":"/"}],"ips":[{"version":"4","address":"192.0.2.2/24","interface":0}]}' ;;
+VERSION) echo '{"cniVersion":"0.3.1","supportedVersions":["0.3.1"]}' ;;
+esac
+"#;
 
 /// Makes image.tar from busybox in directory $1, with name $2: an OCI layout of one layer.
 const MAKE_IMAGE: &str = r#"

@@ -174,6 +174,32 @@ fn pods_are_shown_their_own_limits_unless_they_say_otherwise() {
     assert_eq!(memory_kb(&labelled), host_memory_kb());
 }
 
+/// `hostUsers: false`: Kubernetes has what is in its volumes mounted with other owners, which not every file system
+/// lets happen.
+#[test]
+fn a_pod_with_users_of_its_own_is_shown_its_limits() {
+    let containerd = match Containerd::start() {
+        Ok(containerd) => containerd,
+        Err(why) => skip!("{why}"),
+    };
+    let _turn = beside_others();
+    let daemon = Daemon::start(&[]);
+    let _plugin = Plugin::start(&containerd, daemon.point(), &[]);
+    let pod = containerd.pod(&PodSpec {
+        first_user: Some(100_000),
+        ..pod_of("shop", &[])
+    });
+    let text = pod
+        .container(&SMALL)
+        .sh("cat /proc/self/uid_map /proc/meminfo /proc/mounts");
+    assert!(text.contains(" 100000 "), "{text}");
+    assert_eq!(keyed(&text)["MemTotal"], SMALL_KB, "{text}");
+    for path in ["/proc/vmstat", "/proc/pressure"] {
+        let is_mounted = text.contains(&format!("lxcfs {path} fuse.lxcfs"));
+        assert_eq!(is_mounted, Path::new(path).exists(), "{path}: {text}");
+    }
+}
+
 #[test]
 fn a_pod_keeps_its_own_mounts_and_two_plugins_bring_nothing_twice() {
     let containerd = match Containerd::start() {
