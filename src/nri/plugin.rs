@@ -23,8 +23,10 @@ const DOCKER: &str = "docker";
 const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long it may take to read an answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long lxcfs may take to answer. Runtimes drop a plugin that takes two seconds.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a runtime waits for an answer before it drops the plugin, unless it says.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// No container waits any longer, even if its runtime would.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How a registration came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +56,7 @@ pub struct Plugin {
 struct Terms {
     settings: Settings,
     is_docker: bool,
+    /// How long lxcfs may take to answer.
     patience: Duration,
 }
 
@@ -158,12 +161,11 @@ impl Plugin {
             request.runtime_name,
             request.runtime_version
         );
+        let timeout = request.request_timeout.unwrap_or(REQUEST_TIMEOUT);
         Terms {
             settings,
             is_docker: request.runtime_name == DOCKER,
-            patience: request
-                .request_timeout
-                .map_or(PATIENCE, |timeout| PATIENCE.min(timeout / 2)),
+            patience: timeout.min(LONGEST_TIMEOUT) / 3 * 2,
         }
     }
 

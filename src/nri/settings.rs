@@ -170,9 +170,9 @@ mod tests {
     use super::*;
     use crate::nri::messages::Namespace;
 
-    fn request(namespace: &str, annotations: &[(&str, &str)]) -> CreateContainer {
+    fn request(in_namespace: &str, annotations: &[(&str, &str)]) -> CreateContainer {
         let mut request = CreateContainer::default();
-        request.pod.namespace = namespace.to_owned();
+        request.pod.namespace = in_namespace.to_owned();
         request.pod.annotations = map(annotations);
         request.container.name = "main".to_owned();
         request.container.namespaces = vec![namespace("pid", ""), namespace("mount", "")];

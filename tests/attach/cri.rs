@@ -482,7 +482,11 @@ disable = false
 plugin_path = "{dir}/plugins"
 plugin_config_path = "{dir}/conf.d"
 socket_path = "{dir}/nri.sock"
-"#
+plugin_registration_timeout = "{}s"
+plugin_request_timeout = "{}s"
+"#,
+        patience(5).as_secs(),
+        patience(2).as_secs(),
     )
 }
 

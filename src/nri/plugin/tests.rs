@@ -86,7 +86,10 @@ fn register(runtime: &mut Runtime) {
 }
 
 fn configure(runtime: &mut Runtime, config: &str) {
-    let request = Message::default().text(1, config).text(2, "containerd");
+    let request = Message::default()
+        .text(1, config)
+        .text(2, "containerd")
+        .number(5, u64::MAX);
     let events = runtime.call("Configure", &request.into_bytes());
     assert_eq!(events, Ok(vec![0x10, 0x08]));
 }
