@@ -104,20 +104,23 @@ fn pods_are_shown_their_own_limits_unless_they_say_otherwise() {
     let plugin = Plugin::start(&containerd, daemon.point(), &[]);
 
     let before = Instant::now();
-    let pod = containerd.pod(&pod_of("shop", &[]));
+    let pod = containerd.pod(&pod_of(
+        "shop",
+        &[
+            ("lxcfs.rs/view.without", "false"),
+            ("lxcfs.rs/view.part", "cpu,psi"),
+            ("lxcfs.rs/view.odd", "perhaps"),
+        ],
+    ));
     let container = pod.container(&SMALL);
-    let text =
-        container.sh("cat /proc/uptime; grep -c ^processor /proc/cpuinfo; cat /proc/meminfo");
+    let print = "cat /proc/uptime; grep -c ^processor /proc/cpuinfo; cat /proc/meminfo";
+    let text = container.sh(print);
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(keyed(&text)["MemTotal"], SMALL_KB, "{text}");
     assert_eq!(lines[1], "1", "{text}");
     let age = uptime(lines[0]).0;
     assert!(age <= before.elapsed().as_secs_f64() + 1.0, "{text}");
-    let own: Vec<String> = container
-        .sh("grep fuse.lxcfs /proc/mounts | cut -d' ' -f2")
-        .lines()
-        .map(str::to_owned)
-        .collect();
+    let own = container.sh("grep fuse.lxcfs /proc/mounts | cut -d' ' -f2");
     // What runc refuses came by the hook.
     for path in [
         "/proc/meminfo",
@@ -125,43 +128,46 @@ fn pods_are_shown_their_own_limits_unless_they_say_otherwise() {
         "/proc/vmstat",
         "/proc/pressure",
     ] {
-        let count = own.iter().filter(|mounted| *mounted == path).count();
+        let count = own.lines().filter(|mounted| *mounted == path).count();
         assert_eq!(
             count,
             usize::from(Path::new(path).exists()),
-            "{path}: {own:?}"
+            "{path}: {own}"
         );
     }
 
-    // Another container of the pod, as those that run before and beside the main ones are.
-    let other = ContainerSpec {
-        name: "init",
-        memory_bytes: 32 << 20,
-        ..SMALL
+    // Other containers of the pod, as those are that run before and beside the main ones.
+    let shown_to = |pod: &Pod<'_>, name, memory_bytes| {
+        let container = pod.container(&ContainerSpec {
+            name,
+            memory_bytes,
+            ..SMALL
+        });
+        keyed(&container.sh("cat /proc/meminfo"))["MemTotal"]
     };
-    let text = pod.container(&other).sh("cat /proc/meminfo");
-    assert_eq!(keyed(&text)["MemTotal"], SMALL_KB / 2);
+    assert_eq!(shown_to(&pod, "init", 32 << 20), SMALL_KB / 2);
+    assert_eq!(shown_to(&pod, "without", 32 << 20), host_memory_kb());
+    assert_eq!(shown_to(&pod, "part", 32 << 20), host_memory_kb());
+    assert_eq!(shown_to(&pod, "odd", 32 << 20), SMALL_KB / 2);
+    assert!(
+        plugin.log().contains("\"perhaps\" is neither"),
+        "{}",
+        plugin.log()
+    );
+    drop(pod);
 
     for (namespace, annotations, expected_kb) in [
-        ("shop", &[("lxcfs.rs/view", "false")][..], host_memory_kb()),
-        ("shop", &[("lxcfs.rs/view", "cpu,psi")], host_memory_kb()),
         (
             "shop",
-            &[("lxcfs.rs/view", "false"), ("lxcfs.rs/view.main", "mem")],
+            &[("lxcfs.rs/view", "false"), ("lxcfs.rs/view.main", "mem")][..],
             SMALL_KB,
         ),
-        ("shop", &[("lxcfs.rs/view", "perhaps")], SMALL_KB),
         ("kube-system", &[], host_memory_kb()),
         ("kube-system", &[("lxcfs.rs/view", "true")], SMALL_KB),
     ] {
         let pod = containerd.pod(&pod_of(namespace, annotations));
         assert_eq!(memory_kb(&pod), expected_kb, "{namespace} {annotations:?}");
     }
-    assert!(
-        plugin.log().contains("\"perhaps\" is neither"),
-        "{}",
-        plugin.log()
-    );
     let of_host = containerd.pod(&PodSpec {
         host: true,
         ..pod_of("shop", &[])
