@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
@@ -80,6 +80,7 @@ fn launched(plugin: &mut Plugin, number: &str) -> anyhow::Result<ExitCode> {
 pub fn serve_forever(plugin: &mut Plugin, socket: &Path) -> ! {
     let mut was_waiting = false;
     loop {
+        let connected = Instant::now();
         let ended = match UnixStream::connect(socket) {
             Ok(stream) => {
                 was_waiting = false;
@@ -94,20 +95,27 @@ pub fn serve_forever(plugin: &mut Plugin, socket: &Path) -> ! {
                 continue;
             }
         };
-        pause_after(ended);
+        pause_after(ended, connected.elapsed());
     }
 }
 
-fn pause_after(ended: io::Result<Ended>) {
-    match ended {
-        Ok(Ended::Used) => log::info!("the runtime has closed the connection"),
+/// Gives a runtime that wants nothing of us time to think better of it.
+fn pause_after(ended: io::Result<Ended>, lasted: Duration) {
+    let is_refusal = match ended {
+        Ok(Ended::Used) => {
+            log::info!("the runtime has closed the connection");
+            false
+        }
         Ok(Ended::Refused) => {
             log::error!("the runtime does not accept this plugin");
-            thread::sleep(REFUSAL_INTERVAL);
+            true
         }
         Err(error) => {
             log::error!("the connection with the runtime is lost: {error}");
-            thread::sleep(SEARCH_INTERVAL);
+            lasted < REFUSAL_INTERVAL
         }
+    };
+    if is_refusal {
+        thread::sleep(REFUSAL_INTERVAL);
     }
 }
