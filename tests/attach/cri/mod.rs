@@ -1,8 +1,9 @@
 //! A private containerd, spoken to as a kubelet does.
 
+mod setup;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -10,12 +11,12 @@ use lxcfs::nri::wire::{Fields, Message};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-use crate::common::{children, has, images, patience, run_within, sh, unique, wait_for};
+use self::setup::IMAGE;
+use crate::common::{children, has, patience, sh, unique, wait_for};
 
-const CLIENT: &str = include_str!("cri.py");
+const CLIENT: &str = include_str!("client.py");
 /// The interpreter that Debian's modules are for.
 const PYTHON: &str = "/usr/bin/python3";
-const IMAGE: &str = "docker.io/library/busybox:test";
 
 /// The kernel's values of the CRI's enumerations.
 const OF_CONTAINER: u64 = 1;
@@ -66,11 +67,7 @@ impl Containerd {
             .prefix("lxcfs-test-")
             .tempdir()
             .expect("a directory");
-        let text = config(dir.path());
-        fs::write(dir.path().join("config.toml"), text).expect("a configuration");
-        fs::create_dir_all(dir.path().join("plugins")).expect("a directory");
-        fs::create_dir_all(dir.path().join("conf.d")).expect("a directory");
-        make_network(&dir.path().join("cni"));
+        setup::prepare(dir.path());
         let client = Mutex::new(Client::start(&dir.path().join("containerd.sock")));
         let mut containerd = Self {
             dir,
@@ -79,7 +76,7 @@ impl Containerd {
             client,
         };
         containerd.launch();
-        containerd.import_image()?;
+        setup::import_image(containerd.dir())?;
         Ok(containerd)
     }
 
@@ -158,30 +155,6 @@ impl Containerd {
     fn must(&self, method: &str, request: Message) -> Vec<u8> {
         self.call(method, request)
             .unwrap_or_else(|error| panic!("{method}: {error}\n{}", self.log()))
-    }
-
-    fn import_image(&self) -> Result<(), String> {
-        let root = self.dir.path().join("busybox");
-        fs::create_dir(&root).expect("a directory");
-        images::make_busybox(&root)?;
-        let script = format!(
-            "sh -ec '{MAKE_IMAGE}' make-image '{}' {IMAGE}",
-            self.dir.path().display()
-        );
-        run_within(Command::new("sh").args(["-c", &script]), patience(60)).ok();
-        let mut ctr = Command::new("ctr");
-        ctr.arg("--address")
-            .arg(self.dir.path().join("containerd.sock"));
-        ctr.args([
-            "--namespace",
-            "k8s.io",
-            "images",
-            "import",
-            "--snapshotter",
-            "native",
-        ]);
-        run_within(ctr.arg(self.dir.path().join("image.tar")), patience(60)).ok();
-        Ok(())
     }
 
     /// Starts a pod in the network of the host.
@@ -443,83 +416,3 @@ fn number(message: &[u8], number: u64) -> u64 {
     let found = fields.filter(|(field, _)| *field == number).last();
     found.map_or(0, |(_, value)| value.number())
 }
-
-fn make_network(dir: &Path) {
-    fs::create_dir(dir).expect("a directory");
-    fs::write(dir.join("none.conflist"), NETWORK).expect("a configuration");
-    for name in ["none", "loopback"] {
-        let plugin = dir.join(name);
-        fs::write(&plugin, NETWORK_PLUGIN).expect("a program");
-        fs::set_permissions(plugin, fs::Permissions::from_mode(0o755)).expect("making it one");
-    }
-}
-
-/// Everything of containerd's in one directory, and NRI on. Nothing needs overlayfs or room for scores of the OOM
-/// killer, which not every machine has.
-fn config(dir: &Path) -> String {
-    let dir = dir.display();
-    format!(
-        r#"version = 2
-root = "{dir}/root"
-state = "{dir}/state"
-disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs",
-    "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.blockfile"]
-[grpc]
-address = "{dir}/containerd.sock"
-[plugins."io.containerd.internal.v1.opt"]
-path = "{dir}/opt"
-[plugins."io.containerd.grpc.v1.cri"]
-sandbox_image = "{IMAGE}"
-disable_apparmor = true
-restrict_oom_score_adj = true
-[plugins."io.containerd.grpc.v1.cri".containerd]
-snapshotter = "native"
-[plugins."io.containerd.grpc.v1.cri".cni]
-bin_dir = "{dir}/cni"
-conf_dir = "{dir}/cni"
-[plugins."io.containerd.nri.v1.nri"]
-disable = false
-plugin_path = "{dir}/plugins"
-plugin_config_path = "{dir}/conf.d"
-socket_path = "{dir}/nri.sock"
-plugin_registration_timeout = "{}s"
-plugin_request_timeout = "{}s"
-"#,
-        patience(5).as_secs(),
-        patience(2).as_secs(),
-    )
-}
-
-/// What pods with a network namespace of their own need: a network that is none.
-const NETWORK: &str = r#"{"cniVersion":"0.3.1","name":"none","plugins":[{"type":"none"}]}"#;
-const NETWORK_PLUGIN: &str = r#"#!/bin/sh
-cat >/dev/null
-case $CNI_COMMAND in
-ADD) echo '{"cniVersion":"0.3.1","interfaces":[{"name":"eth0","sandbox":"/"}],"ips":[{"version":"4","address":"192.0.2.2/24","interface":0}]}' ;;
-VERSION) echo '{"cniVersion":"0.3.1","supportedVersions":["0.3.1"]}' ;;
-esac
-"#;
-
-/// Makes image.tar from busybox in directory $1, with name $2: an OCI layout of one layer.
-const MAKE_IMAGE: &str = r#"
-cd "$1"
-mkdir -p image/blobs/sha256
-tar -C busybox -cf layer.tar .
-put() {
-    digest=$(sha256sum "$1" | cut -d" " -f1)
-    size=$(stat -c %s "$1")
-    mv "$1" "image/blobs/sha256/$digest"
-}
-descriptor() { printf "{\"mediaType\":\"$1\",\"digest\":\"sha256:$digest\",\"size\":$size"; }
-put layer.tar
-layer=$(descriptor application/vnd.oci.image.layer.v1.tar)
-printf "{\"architecture\":\"$(uname -m | sed "s/x86_64/amd64/;s/aarch64/arm64/")\",\"os\":\"linux\",\"config\":{\"Env\":[\"PATH=/bin\"],\"Cmd\":[\"sleep\",\"1000000\"]},\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[\"sha256:$digest\"]}}" >config.json
-put config.json
-config=$(descriptor application/vnd.oci.image.config.v1+json)
-printf "{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"config\":$config},\"layers\":[$layer}]}" >manifest.json
-put manifest.json
-manifest=$(descriptor application/vnd.oci.image.manifest.v1+json)
-printf "{\"schemaVersion\":2,\"manifests\":[$manifest,\"annotations\":{\"io.containerd.image.name\":\"$2\"}}]}" >image/index.json
-printf "{\"imageLayoutVersion\":\"1.0.0\"}" >image/oci-layout
-tar -C image -cf image.tar .
-"#;
