@@ -211,7 +211,7 @@ pub fn remove(views: &Path) -> anyhow::Result<()> {
         let users = users(views)?;
         ensure!(
             users == 0,
-            "{users} containers still have its files; it stays until they are gone"
+            "containers still have its files ({users} of them); it stays until they are gone"
         );
         stop(pid, views)?;
     }
