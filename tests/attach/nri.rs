@@ -1,7 +1,9 @@
 //! Pods of containerd with `lxcfs nri`.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
@@ -11,7 +13,7 @@ use nix::unistd::Pid;
 
 use crate::common::daemon::binary;
 use crate::common::figures::{keyed, uptime};
-use crate::common::{Daemon, beside_others, patience, skip, unique, wait_for};
+use crate::common::{Daemon, beside_others, patience, run, skip, unique, wait_for};
 use crate::cri::{ContainerSpec, Containerd, Pod, PodSpec};
 
 pub const SMALL: ContainerSpec<'_> = ContainerSpec {
@@ -340,4 +342,50 @@ fn plugin_and_runtime_may_restart_in_any_order() {
         "the plugin outlives its runtime"
     );
     containerd.restart();
+}
+
+#[test]
+fn a_plugin_that_is_started_wrongly_says_so_in_one_sentence() {
+    for socket in ["", "x", "-1", "0", "99"] {
+        let mut plugin = Command::new(binary());
+        plugin.env("NRI_PLUGIN_SOCKET", socket);
+        let ran = run(&mut plugin);
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        assert!(
+            ran.err.contains("NRI_PLUGIN_SOCKET is no open fd"),
+            "{ran:?}"
+        );
+        assert_eq!(ran.err.lines().count(), 1, "{ran:?}");
+    }
+    let ran = run(Command::new(binary()).args(["nri", "--index", "x"]));
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+}
+
+#[test]
+fn who_speaks_another_protocol_is_left_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let socket = dir.path().join("nri.sock");
+    let listener = UnixListener::bind(&socket).expect("a socket");
+    let log = dir.path().join("log");
+    let child = Command::new(binary())
+        .args(["nri", "--socket"])
+        .arg(&socket)
+        .stderr(fs::File::create(&log).expect("a log file"))
+        .spawn()
+        .expect("starting the plugin");
+    let plugin = Plugin { child, log };
+    let (mut runtime, _) = listener.accept().expect("a connection");
+    // A frame of four gigabytes.
+    runtime
+        .write_all(&[0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff])
+        .expect("writing");
+    let said = || {
+        plugin
+            .log()
+            .contains("a frame of 4294967295 bytes")
+            .then_some(())
+    };
+    assert!(wait_for(patience(10), said).is_some(), "{}", plugin.log());
+    // It tries again.
+    listener.accept().expect("another connection");
 }
