@@ -31,13 +31,16 @@ pub struct Offer<'a> {
 /// What a container gets of an offer: nothing where it has mounts of its own.
 #[must_use]
 pub fn adjustment(offer: &Offer<'_>, container: &Container) -> Adjustment {
-    let is_free = |binding: &&Binding| {
+    let is_taken = |binding: &&Binding| {
         let mounts = &container.mounts;
-        !mounts.iter().any(|mounted| is_in_the_way(mounted, binding))
+        mounts.iter().any(|mounted| is_in_the_way(mounted, binding))
     };
-    let free = offer.served.iter().filter(is_free);
-    let (for_mounts, for_hook): (Vec<_>, Vec<_>) = free.partition(|binding| binding.is_for_mounts);
-    let wants_hook = !for_hook.is_empty() && !offer.is_for_docker && !has_hook(container);
+    let (taken, free): (Vec<_>, Vec<_>) = offer.served.iter().partition(is_taken);
+    let (for_mounts, for_hook): (Vec<_>, Vec<_>) =
+        free.into_iter().partition(|binding| binding.is_for_mounts);
+    // The hook cannot tell what a container has mounted on purpose from what all have.
+    let wants_hook = !for_hook.is_empty() && taken.is_empty();
+    let may_have_hook = !offer.is_for_docker && !has_hook(container);
     Adjustment {
         mounts: for_mounts
             .into_iter()
@@ -45,7 +48,7 @@ pub fn adjustment(offer: &Offer<'_>, container: &Container) -> Adjustment {
             .collect(),
         hook: offer
             .hook
-            .filter(|_| wants_hook)
+            .filter(|_| wants_hook && may_have_hook)
             .map(|program| hook(offer, program)),
     }
 }
@@ -186,16 +189,17 @@ mod tests {
             ("/sys/fs/cgroup", "cgroup"),
         ];
         assert_eq!(with(&usual), (vec![stat.into(), cpu.into()], true));
-        assert_eq!(with(&[("/proc/stat/", "bind")]), (vec![cpu.into()], true));
-        let online = "/sys/devices/system/cpu/online";
-        assert_eq!(with(&[(online, "bind")]), (vec![stat.into()], true));
-        let pressure = "/proc/pressure/cpu";
-        assert_eq!(
-            with(&[(pressure, "bind")]),
-            (vec![stat.into(), cpu.into()], false)
-        );
-        assert_eq!(with(&[("/proc", "bind")]), (vec![cpu.into()], false));
-        assert_eq!(with(&[("/sys", "bind")]), (vec![stat.into()], true));
+        for (own, kind, left) in [
+            ("/proc/stat/", "bind", vec![cpu]),
+            ("/sys/devices/system/cpu/online", "bind", vec![stat]),
+            ("/proc/pressure/cpu", "bind", vec![stat, cpu]),
+            ("/proc", "bind", vec![cpu]),
+            ("/sys", "bind", vec![stat]),
+            ("/", "bind", vec![]),
+        ] {
+            let left = left.into_iter().map(str::to_owned).collect();
+            assert_eq!(with(&[(own, kind)]), (left, false), "{own}");
+        }
     }
 
     #[test]

@@ -229,6 +229,19 @@ fn a_pod_keeps_its_own_mounts_and_two_plugins_bring_nothing_twice() {
     let text =
         container.sh("cat /proc/meminfo; grep -c ^processor /proc/cpuinfo; cut -d' ' -f2 /proc/mounts | sort | uniq -d");
     assert_eq!(text, "my own\n1\n");
+
+    let other = pod.container(&ContainerSpec {
+        name: "other",
+        ..SMALL
+    });
+    let text =
+        other.sh("cut -d' ' -f2 /proc/mounts | sort | uniq -c | grep -e /meminfo -e /vmstat");
+    let counts: Vec<_> = text.split_whitespace().collect();
+    assert_eq!(
+        counts,
+        ["1", "/proc/meminfo", "1", "/proc/vmstat"],
+        "{text}"
+    );
 }
 
 #[test]
