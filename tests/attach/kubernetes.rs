@@ -258,3 +258,28 @@ fn with_systemd_the_daemon_is_a_service_of_the_host() {
     assert!(!Path::new(PID_FILE).exists() && !Path::new("/opt/lxcfs").exists());
     assert!(!Path::new("/etc/systemd/system/lxcfs.service").exists());
 }
+
+/// What the manifests have the program do, it knows.
+#[test]
+fn the_command_lines_of_the_manifests_are_understood() {
+    let manifests = [
+        include_str!("../../share/kubernetes/daemonset.yaml"),
+        include_str!("../../share/kubernetes/uninstall.yaml"),
+    ];
+    let lines: Vec<_> = manifests
+        .iter()
+        .flat_map(|manifest| manifest.lines())
+        .filter_map(|line| {
+            line.trim()
+                .strip_prefix("args: [")
+                .or(line.trim().strip_prefix("command: [/lxcfs, "))
+        })
+        .collect();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    for line in lines {
+        let arguments = line.trim_end_matches(']').split(", ");
+        let arguments = arguments.map(|argument| argument.trim_matches('"'));
+        // Nothing of it is done.
+        run(Command::new(binary()).args(arguments).arg("--help")).ok();
+    }
+}
