@@ -191,7 +191,10 @@ mod tests {
         let inner = Message::default().number(1, 150);
         let outer = Message::default().message(3, inner).into_bytes();
         assert_eq!(outer, [0x1a, 0x03, 0x08, 0x96, 0x01]);
-        assert_eq!(Message::default().number(1, 0).text(2, "").into_bytes(), []);
+        assert_eq!(
+            Message::default().number(1, 0).text(2, "").into_bytes(),
+            b""
+        );
         let list = Message::default().texts(4, ["", "a"]).into_bytes();
         assert_eq!(list, *b"\x22\x00\x22\x01a");
     }
