@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::values::plugin_index;
 use crate::attach::{Part, USUAL, Wanted};
+use crate::nri::Switch;
 
 /// What is attached, from where.
 #[derive(Debug, Clone, Args)]
@@ -114,6 +116,25 @@ pub struct NriArgs {
     #[arg(long, value_name = "FILE", default_value = "/var/run/nri/nri.sock")]
     pub socket: PathBuf,
 
+    /// Name to register as
+    #[arg(long, default_value = "lxcfs")]
+    pub name: String,
+
+    /// Two digits: runtimes call their plugins in this order
+    #[arg(long, value_name = "NN", default_value = "10", value_parser = plugin_index)]
+    pub index: String,
+
+    /// Whether pods get the views that say nothing about it
+    ///
+    /// A pod says it by the annotation or label lxcfs.rs/view, which is true, false, or a
+    /// list of parts; lxcfs.rs/view.NAME is for its container of that name.
+    #[arg(long, value_enum, default_value_t = Switch::On)]
+    pub default: Switch,
+
+    /// Leave the pods in this namespace alone that say nothing [default: kube-system]
+    #[arg(long, value_name = "NAME")]
+    pub exclude_namespace: Vec<String>,
+
     /// What is attached.
     #[command(flatten)]
     pub views: ViewsArgs,
@@ -122,9 +143,17 @@ pub struct NriArgs {
 /// Arguments of `lxcfs deploy`.
 #[derive(Debug, Args)]
 pub struct DeployArgs {
-    /// Where the root of the host is seen
-    #[arg(long, value_name = "DIR", default_value = "/proc/1/root")]
-    pub host: PathBuf,
+    /// A process of the host
+    #[arg(long, value_name = "PID", default_value = "1", value_parser = clap::value_parser!(i32).range(1..))]
+    pub host: i32,
+
+    /// Take what was installed off the host, once no container has its files any more
+    #[arg(long)]
+    pub uninstall: bool,
+
+    /// The plugin.
+    #[command(flatten)]
+    pub nri: NriArgs,
 }
 
 /// Arguments of `lxcfs attach`.

@@ -90,7 +90,11 @@ pub enum Command {
     Runtime(RuntimeArgs),
     /// Be an NRI plugin of containerd, CRI-O or Docker
     Nri(NriArgs),
-    /// Install on the host of a Kubernetes node, from a pod
+    /// Install lxcfs on a Kubernetes node from a pod, and be its NRI plugin
+    ///
+    /// The daemon then runs on the host, not in the pod, which may come and go. A newer
+    /// version takes over from an older one that was installed in this way; a daemon that was
+    /// not is left alone.
     Deploy(DeployArgs),
     /// Make the mountpoint, with links to the host's own files under it
     #[command(hide = true)]

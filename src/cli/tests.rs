@@ -113,6 +113,8 @@ fn bad_arguments_are_refused_in_one_sentence() {
         ("lxcfs show 0", "PID"),
         ("lxcfs remount --bogus", "--bogus"),
         ("lxcfs remount /a /b", "/b"),
+        ("lxcfs nri --index 1", "two digits"),
+        ("lxcfs nri --default maybe", "--default"),
     ] {
         let sentence = refusal(line);
         assert!(sentence.contains(word), "{line}: {sentence}");

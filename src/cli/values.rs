@@ -46,6 +46,14 @@ pub(super) fn cpu_list(text: &str) -> Result<CpuSet, String> {
         .ok_or_else(|| "expected a list of CPUs such as 0-3,8".to_owned())
 }
 
+pub(super) fn plugin_index(text: &str) -> Result<String, String> {
+    if text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected two digits such as 10".to_owned())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

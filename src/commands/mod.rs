@@ -3,9 +3,11 @@
 pub mod attach;
 pub mod cdi;
 pub mod daemon;
+pub mod deploy;
 pub mod doctor;
 pub mod hook;
 pub mod mounts;
+pub mod nri;
 pub mod remount;
 pub mod run;
 pub mod runtime;
@@ -57,15 +59,14 @@ pub fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
         Some(Command::Attach(args)) => Ok(attach::attach(args)?),
         Some(Command::Doctor(args)) => Ok(doctor::run(args)?),
         Some(Command::Detach(args)) => Ok(attach::detach(args)?),
-        Some(Command::Nri(_) | Command::Deploy(_)) => {
-            Err(anyhow::anyhow!("this command is being built").into())
-        }
         Some(Command::Cdi { views, strict }) => {
             cdi::run(views, *strict)?;
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Hook(command)) => Ok(hook::run(command)?),
         Some(Command::Runtime(args)) => match runtime::run(args)? {},
+        Some(Command::Nri(args)) => Ok(nri::run(args)?),
+        Some(Command::Deploy(args)) => Ok(deploy::run(args)?),
         Some(Command::Prepare { mountpoint }) => {
             fallback::prepare(mountpoint)?;
             Ok(ExitCode::SUCCESS)
@@ -85,7 +86,7 @@ fn init_logging(cli: &Cli) {
     let level = match &cli.command {
         None if cli.daemon.debug => LevelFilter::Debug,
         Some(Command::Serve(args)) if args.debug => LevelFilter::Debug,
-        None | Some(Command::Serve(_)) => LevelFilter::Info,
+        None | Some(Command::Serve(_) | Command::Nri(_) | Command::Deploy(_)) => LevelFilter::Info,
         Some(_) => LevelFilter::Warn,
     };
     env_logger::Builder::new()

@@ -154,3 +154,18 @@ pub fn inherited() -> io::Result<Vec<Named>> {
     }
     Ok(all)
 }
+
+/// The fd of this number, which whoever started this program says that it handed over. To
+/// be called once.
+///
+/// # Errors
+/// `EBADF` if there is none.
+pub fn handed_over(number: RawFd) -> Result<OwnedFd, Errno> {
+    if number < FIRST_FD {
+        return Err(Errno::EBADF);
+    }
+    // SAFETY: the request changes a flag, of a file that is open or else nothing.
+    Errno::result(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    // SAFETY: the fd is open, and nobody else in this process knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}

@@ -14,11 +14,14 @@
 mod bundle;
 #[path = "../common/mod.rs"]
 mod common;
+mod cri;
 mod docker;
 mod doctor;
 mod formats;
 mod incus;
+mod kubernetes;
 mod lxc;
+mod nri;
 mod nspawn;
 mod oci;
 mod podman;
