@@ -1,6 +1,7 @@
 //! One file for each subcommand.
 
 pub mod daemon;
+pub mod generate;
 pub mod remount;
 pub mod run;
 pub mod serve;
@@ -60,6 +61,7 @@ pub fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
             fallback::prepare(mountpoint)?;
             Ok(ExitCode::SUCCESS)
         }
+        Some(Command::Generate(command)) => Ok(generate::run(command)?),
         Some(Command::Serve(args)) => Ok(serve::run(args)?),
         Some(Command::Adopts(_)) => Ok(daemon::say_that_it_adopts()?),
         Some(Command::Stopped { unit, mountpoint }) => Ok(stopped::run(unit, mountpoint)?),
