@@ -55,7 +55,7 @@ pub fn start_all() -> Result<Vec<Place>, String> {
 /// The options of Docker and podman that give a container the views, the reader and its libraries.
 fn engine_options(record: &Record) -> Vec<String> {
     let program = std::env::current_exe().expect("this program");
-    let mut line = options("--network none -m 200m --cpus 1");
+    let mut line = options("-m 200m --cpus 1");
     let mut bind = |from: &str, to: &str, how: &str| {
         line.extend(["-v".to_owned(), format!("{from}:{to}{how}")]);
     };
@@ -101,6 +101,7 @@ fn in_podman() -> Place {
         "--runtime",
         "crun",
         "run",
+        "--network=none",
         "--detach",
         "--name",
         &podman.name,

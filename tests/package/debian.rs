@@ -48,11 +48,11 @@ fn log() -> String {
     .out
 }
 
-/// Has apt do something, offline, and says when it began and ended.
+/// Has apt do something, and says when it began and ended.
 #[track_caller]
 fn apt(args: &[&str]) -> (i64, i64) {
     let begin = now_msec();
-    let ran = command("apt-get", &[&["--yes", "--no-download"], args].concat());
+    let ran = command("apt-get", &[&["--yes"], args].concat());
     let end = now_msec();
     eprintln!("{}{}", ran.out, ran.err);
     ran.ok();
@@ -97,12 +97,13 @@ fn assert_own_figures(place: &Place) {
     );
 }
 
-fn mounts_of_reader(place: &Place) -> usize {
-    place
-        .exec(&["cat", "/proc/self/mountinfo"])
-        .ok()
-        .lines()
-        .count()
+/// How many mounts each container has.
+fn mounts_of(places: &[Place]) -> Vec<usize> {
+    let count = |place: &Place| {
+        let mounts = place.exec(&["cat", "/proc/self/mountinfo"]).ok();
+        mounts.lines().count()
+    };
+    places.iter().map(count).collect()
 }
 
 #[test]
@@ -134,41 +135,19 @@ fn it_takes_the_place_of_debians_package_upgrades_and_goes_without_a_trace() {
     is_removed(&installed);
 }
 
-/// Installs the package over Debian's. Returns its files.
+/// Installs the package over Debian's: nobody notices. Returns its files.
 fn takes_over(places: &[Place], package: &Path) -> Vec<PathBuf> {
+    let mounts = mounts_of(places);
     let before = now_msec();
-    places.iter().for_each(assert_own_figures);
-    let mounts: Vec<_> = places.iter().map(mounts_of_reader).collect();
+    places.iter().for_each(|place| place.record.reads());
     let (begin, end) = apt(&["install", package.to_str().expect("ASCII")]);
     installed_program_serves();
     places.iter().for_each(|place| place.record.reads());
     let after = now_msec();
-    for place in places {
-        let engine = place.engine;
-        let seen = place.record.between(before, begin);
-        assert!(
-            seen.rounds > 0 && seen.errors.is_empty(),
-            "{engine}, before: {seen:?}"
-        );
-        let seen = place.record.between(begin, end);
-        report(&format!(
-            "apt install over Debian's lxcfs, {engine}: {} rounds, {} errors within {} ms of {} ms",
-            seen.rounds,
-            seen.errors.len(),
-            seen.outage_msec(),
-            end - begin
-        ));
-        let seen = place.record.between(end, after);
-        assert!(
-            seen.rounds > 0 && seen.errors.is_empty(),
-            "{engine}, after: {seen:?}"
-        );
-        assert_own_figures(place);
-    }
-    assert_eq!(
-        places.iter().map(mounts_of_reader).collect::<Vec<_>>(),
-        mounts
-    );
+    assert_nothing_wrong(places, "before it is installed", before, begin);
+    assert_nothing_wrong(places, "apt install over Debian's lxcfs", begin, end);
+    assert_nothing_wrong(places, "after that", end, after);
+    assert_eq!(mounts_of(places), mounts, "{}", log());
     assert!(status_of(OURS).starts_with("ii"), "{}", status_of(OURS));
     assert_eq!(property("ActiveState"), "active", "{}", log());
     assert_eq!(property("UnitFileState"), "enabled");
@@ -179,22 +158,45 @@ fn takes_over(places: &[Place], package: &Path) -> Vec<PathBuf> {
         MEMORY_KB,
         "a new container: {text}"
     );
+    // Its scripts disable the service of this name.
+    apt(&["purge", DEBIANS]);
+    assert_eq!(property("UnitFileState"), "enabled");
     let list = command("dpkg", &["-L", OURS]).ok();
-    list.lines()
-        .map(PathBuf::from)
-        .filter(|path| !path.is_dir())
-        .collect()
+    let files = list.lines().map(PathBuf::from);
+    files.filter(|path| !path.is_dir()).collect()
+}
+
+/// The containers have read all the time, and have the figures of their own limits.
+#[track_caller]
+fn assert_nothing_wrong(places: &[Place], phase: &str, from_msec: i64, to_msec: i64) {
+    for place in places {
+        let seen = place.record.between(from_msec, to_msec);
+        report(&format!(
+            "{phase}, {}: {} rounds in {} ms, {} errors within {} ms",
+            place.engine,
+            seen.rounds,
+            to_msec - from_msec,
+            seen.errors.len(),
+            seen.outage_msec()
+        ));
+        assert!(
+            seen.rounds > 0 && seen.errors.is_empty(),
+            "{phase}, {}: {seen:?}",
+            place.engine
+        );
+        assert_own_figures(place);
+    }
 }
 
 /// Upgrades while the containers read: nobody notices.
 fn upgrades(places: &[Place], package: &Path) {
     let (holder, server) = installed_program_serves();
     let old_version = command(PROGRAM, &["--version"]).ok();
-    let mounts: Vec<_> = places.iter().map(mounts_of_reader).collect();
+    let mounts = mounts_of(places);
     let (begin, _) = apt(&["install", package.to_str().expect("ASCII")]);
     let (new_holder, new_server) = installed_program_serves();
     places.iter().for_each(|place| place.record.reads());
-    let end = now_msec();
+    assert_nothing_wrong(places, "upgrade", begin, now_msec());
     assert_eq!(
         new_holder,
         holder,
@@ -203,25 +205,7 @@ fn upgrades(places: &[Place], package: &Path) {
     );
     assert_ne!(new_server, server, "the old program serves on: {}", log());
     assert_ne!(command(PROGRAM, &["--version"]).ok(), old_version);
-    for place in places {
-        let seen = place.record.between(begin, end);
-        report(&format!(
-            "upgrade, {}: {} rounds, {} errors",
-            place.engine,
-            seen.rounds,
-            seen.errors.len()
-        ));
-        assert!(
-            seen.rounds > 0 && seen.errors.is_empty(),
-            "{}: {seen:?}",
-            place.engine
-        );
-        assert_own_figures(place);
-    }
-    assert_eq!(
-        places.iter().map(mounts_of_reader).collect::<Vec<_>>(),
-        mounts
-    );
+    assert_eq!(mounts_of(places), mounts, "{}", log());
 }
 
 /// Removes and purges the package.
@@ -251,6 +235,6 @@ fn is_removed(installed: &[PathBuf]) {
     own.retain(|path| path.symlink_metadata().is_ok());
     assert_eq!(own, [] as [PathBuf; 0], "left behind");
     assert_eq!(property("LoadState"), "not-found");
-    let find = "find /etc/systemd /run/systemd/system /var/lib/systemd -name 'lxcfs*'";
+    let find = "find /etc/systemd /run/systemd/system /var/lib/systemd -name 'lxcfs.service*'";
     assert_eq!(command("sh", &["-c", find]).ok(), "");
 }
