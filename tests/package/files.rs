@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use crate::common::cell::sleeper_named;
 use crate::common::daemon::binary;
 use crate::common::{has, run, skip};
 use crate::debian::package;
@@ -91,26 +92,34 @@ fn the_rpm_has_the_same_and_upgrades_without_a_restart() {
         let (_, body) = body.split_once('\n').expect("a script");
         body.split("\n\n").next().unwrap_or_default().to_owned()
     };
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut daemon = Command::new(sleeper_named(dir.path(), "lxcfs"))
+        .arg("1000")
+        .spawn()
+        .expect("a process named lxcfs");
+    let pid = daemon.id();
     // As rpm calls them at an upgrade, with programs that say what they are asked for.
     for heading in ["postinstall", "preuninstall", "postuninstall"] {
-        let dir = tempfile::tempdir().expect("a directory");
         let script = format!(
-            "systemctl() {{ echo systemctl \"$@\"; }}\nkill() {{ echo kill \"$@\"; }}\ncat() {{ echo 4242; }}\n\
-             rm() {{ echo rm \"$@\"; }}\ncd {}\n{}",
-            dir.path().display(),
-            program(heading).replace("/usr/bin/lxcfs", "true")
+            "systemctl() {{ echo systemctl \"$@\"; }}\nkill() {{ echo kill \"$@\"; }}\ncat() {{ echo {pid}; }}\n\
+             rm() {{ echo rm \"$@\"; }}\n{}",
+            program(heading)
+                .replace("/usr/bin/lxcfs", "true")
+                .replace("/run/systemd/system", "/")
         );
         let number = if heading == "postinstall" { "2" } else { "1" };
-        let said = run(Command::new("sh").args(["-ec", &script, heading, number])).ok();
+        let said = run(Command::new("sh").args(["-c", &script, heading, number])).ok();
         for word in ["restart", "stop", "disable", "start", "rm"] {
             assert!(!said.contains(word), "{heading}: {said}");
         }
         assert_eq!(
             heading == "postinstall",
-            said.contains("kill -USR1 4242"),
+            said.contains(&format!("kill -USR1 {pid}\n")),
             "{heading}: {said}"
         );
     }
+    let _ = daemon.kill();
+    let _ = daemon.wait();
 }
 
 #[test]
