@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use serde::Deserialize;
 
 pub use self::attaching::{
@@ -102,6 +103,9 @@ pub enum Command {
         /// Where lxcfs is going to be mounted
         mountpoint: PathBuf,
     },
+    /// Print or write what packages are made of
+    #[command(hide = true, subcommand)]
+    Generate(GenerateCommand),
     /// Answer requests on the fds of a holder, with the arguments of that
     #[command(hide = true)]
     Serve(DaemonArgs),
@@ -122,6 +126,21 @@ pub enum Command {
     Answers {
         /// A mounted file
         file: PathBuf,
+    },
+}
+
+/// What packages are made of.
+#[derive(Debug, Subcommand)]
+pub enum GenerateCommand {
+    /// Write the manual pages to a directory
+    Man {
+        /// The directory; created if it is missing
+        directory: PathBuf,
+    },
+    /// Print what completes command lines
+    Completions {
+        /// The shell that is to read it
+        shell: Shell,
     },
 }
 

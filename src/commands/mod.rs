@@ -5,6 +5,7 @@ pub mod cdi;
 pub mod daemon;
 pub mod deploy;
 pub mod doctor;
+pub mod generate;
 pub mod hook;
 pub mod mounts;
 pub mod nri;
@@ -71,6 +72,7 @@ pub fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
             fallback::prepare(mountpoint)?;
             Ok(ExitCode::SUCCESS)
         }
+        Some(Command::Generate(command)) => Ok(generate::run(command)?),
         Some(Command::Serve(args)) => Ok(serve::run(args)?),
         Some(Command::Adopts(_)) => Ok(daemon::say_that_it_adopts()?),
         Some(Command::Stopped { unit, mountpoint }) => Ok(stopped::run(unit, mountpoint)?),

@@ -13,3 +13,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod containers;
+mod debian;
+mod files;
+mod reader;
