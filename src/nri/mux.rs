@@ -127,7 +127,7 @@ mod tests {
         let error = read_all(&[0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidData);
         let mut longest = [0, 0, 0, 1].to_vec();
-        longest.extend_from_slice(&(MOST_READ as u32).to_be_bytes());
+        longest.extend_from_slice(&u32::try_from(MOST_READ).unwrap().to_be_bytes());
         let error = read_all(&longest).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
     }
