@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -173,22 +172,24 @@ fn kills_of_the_server_of_the_holder_and_of_both_are_not_noticed() {
         .assert_nothing_wrong();
 }
 
-/// Leaves a cgroup so little memory that the kernel kills a process of it: `pid`, as all others are exempt.
+/// Takes memory from a cgroup until the kernel kills a process of it: `pid`, as all others are exempt.
 #[track_caller]
 fn take_memory(cgroup: &Path, pid: i32) {
-    // The writer does not return while there is anybody to kill, and each next server would be.
-    let mut writer = Command::new("sh")
-        .args(["-c", "echo 1M > memory.max"])
-        .current_dir(cgroup)
-        .spawn()
-        .expect("starting a shell");
+    let limit = cgroup.join("memory.max");
+    let usage = fs::read_to_string(cgroup.join("memory.current")).expect("the memory in use");
+    let mut bytes: u64 = usage.trim().parse().expect("a number");
+    // By and by, so that enough is left to those who start the next one.
     let killed = wait_for(patience(10), || {
+        bytes = bytes.saturating_sub(256 << 10);
+        // The write itself may find no memory to free, and says so.
+        let _ = fs::write(&limit, bytes.to_string());
         (!Path::new(&format!("/proc/{pid}")).exists()).then_some(())
     });
-    let _ = writer.kill();
-    let _ = writer.wait();
-    fs::write(cgroup.join("memory.max"), "max").expect("lifting the limit");
-    assert!(killed.is_some(), "process {pid} lives on with 1 MB");
+    fs::write(&limit, "max").expect("lifting the limit");
+    assert!(
+        killed.is_some(),
+        "process {pid} lives on with {bytes} bytes"
+    );
 }
 
 #[test]
