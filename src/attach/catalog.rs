@@ -48,11 +48,13 @@ impl Binding {
         Path::new("/").join(&self.path)
     }
 
-    /// Options of a mount in a container's configuration.
+    /// Options of a mount in a container's configuration. A container with a user namespace
+    /// may take away none that lxcfs itself is mounted with, and runc 1.1 would try if one
+    /// of them were missing.
     #[must_use]
-    pub fn mount_options(&self) -> [&'static str; 4] {
+    pub fn mount_options(&self) -> [&'static str; 5] {
         let bind = if self.is_directory { "rbind" } else { "bind" };
-        ["ro", "nosuid", "nodev", bind]
+        ["ro", "nosuid", "nodev", "noexec", bind]
     }
 }
 

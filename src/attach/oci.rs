@@ -29,7 +29,7 @@ pub struct Mount {
     /// What is mounted.
     pub source: PathBuf,
     /// How.
-    pub options: [&'static str; 4],
+    pub options: [&'static str; 5],
 }
 
 /// What of an element of `mounts` says where ours belong.

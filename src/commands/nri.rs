@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
+use crate::attach;
 use crate::cli::NriArgs;
 use crate::nri::{Ended, Plugin, Settings, Switch};
 use crate::sys::exec;
@@ -31,7 +32,7 @@ const REFUSAL_INTERVAL: Duration = Duration::from_secs(5);
 /// One sentence about what is wrong with how it was started.
 pub fn run(args: &NriArgs) -> anyhow::Result<ExitCode> {
     // Found now: a newer version may lie at that path later.
-    let program = std::env::current_exe().context("cannot tell the path of this program")?;
+    let program = attach::program().context("cannot tell the path of this program")?;
     let mut plugin = plugin(args, program);
     match std::env::var(SOCKET_VARIABLE) {
         Ok(number) => launched(&mut plugin, &number),

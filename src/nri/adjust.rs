@@ -3,24 +3,17 @@
 use std::path::Path;
 
 use super::messages::{Adjustment, Container, Hook, Mount, Mounted};
-use super::settings::names;
-use crate::attach::{Binding, Part};
+use crate::attach::{Binding, Wanted};
 
-/// With all that lxcfs itself is mounted with: a container with a user namespace may take none
-/// of that away, and runc before 1.2 fails where it would.
-const FILE_OPTIONS: &[&str] = &["bind", "ro", "nosuid", "nodev", "noexec"];
-const DIRECTORY_OPTIONS: &[&str] = &["rbind", "ro", "nosuid", "nodev", "noexec"];
 /// Docker refuses a container for any other option, and makes bind mounts of its own accord.
 const DOCKERS_OPTIONS: &[&str] = &["ro"];
 
 /// What lxcfs offers, and how it gets into a container.
 #[derive(Debug)]
 pub struct Offer<'a> {
-    /// Where it is mounted.
-    pub views: &'a Path,
-    /// The parts that the container is to have; all if empty.
-    pub only: &'a [Part],
-    /// What of them is served.
+    /// What the container is to have.
+    pub wanted: &'a Wanted,
+    /// What of it is served.
     pub served: &'a [Binding],
     /// The program whose `hook create-container` attaches what mounts may not.
     pub hook: Option<&'a Path>,
@@ -49,7 +42,7 @@ pub fn adjustment(offer: &Offer<'_>, container: &Container) -> Adjustment {
         hook: offer
             .hook
             .filter(|_| wants_hook && may_have_hook)
-            .map(|program| hook(offer, program)),
+            .and_then(|program| hook(offer.wanted, program)),
     }
 }
 
@@ -75,37 +68,31 @@ fn has_hook(container: &Container) -> bool {
 }
 
 fn mount(offer: &Offer<'_>, binding: &Binding) -> Mount {
-    let options = match (offer.is_for_docker, binding.is_directory) {
-        (true, _) => DOCKERS_OPTIONS,
-        (false, true) => DIRECTORY_OPTIONS,
-        (false, false) => FILE_OPTIONS,
+    let options = if offer.is_for_docker {
+        DOCKERS_OPTIONS.to_vec()
+    } else {
+        binding.mount_options().to_vec()
     };
     Mount {
         destination: binding.target(),
-        source: binding.source(offer.views),
+        source: binding.source(&offer.wanted.views),
         options,
     }
 }
 
-fn hook(offer: &Offer<'_>, program: &Path) -> Hook {
-    let mut arguments = vec![
-        "lxcfs".to_owned(),
-        "hook".to_owned(),
-        "create-container".to_owned(),
-    ];
-    arguments.push(format!("--views={}", offer.views.display()));
-    if !offer.only.is_empty() {
-        arguments.push(format!("--only={}", names(offer.only)));
-    }
-    Hook {
-        path: program.to_owned(),
-        arguments,
-    }
+/// The call of the hook; none for a path that is no text.
+fn hook(wanted: &Wanted, program: &Path) -> Option<Hook> {
+    let hook = wanted.hook(program).ok()?;
+    Some(Hook {
+        path: hook.path.into(),
+        arguments: hook.args,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attach::Part;
 
     fn binding(path: &str, is_directory: bool, is_for_mounts: bool) -> Binding {
         Binding {
@@ -133,9 +120,13 @@ mod tests {
 
     fn given(container: &Container, is_for_docker: bool, only: &[Part]) -> Adjustment {
         let served = served();
+        let wanted = Wanted {
+            views: "/v".into(),
+            only: only.to_vec(),
+            strict: false,
+        };
         let offer = Offer {
-            views: Path::new("/v"),
-            only,
+            wanted: &wanted,
             served: &served,
             hook: Some(Path::new("/bin/lxcfs")),
             is_for_docker,
@@ -162,12 +153,12 @@ mod tests {
             panic!("{given:?}")
         };
         assert_eq!(stat.source, Path::new("/v/proc/stat"));
-        assert_eq!(stat.options, ["bind", "ro", "nosuid", "nodev", "noexec"]);
-        assert_eq!(cpu.options, ["rbind", "ro", "nosuid", "nodev", "noexec"]);
+        assert_eq!(stat.options, ["ro", "nosuid", "nodev", "noexec", "bind"]);
+        assert_eq!(cpu.options, ["ro", "nosuid", "nodev", "noexec", "rbind"]);
         let hook = given.hook.unwrap();
         assert_eq!(
             hook.arguments.join(" "),
-            "lxcfs hook create-container --views=/v --only=mem,cpu"
+            "lxcfs hook create-container --views /v --only mem,cpu"
         );
         assert_eq!(hook.path, Path::new("/bin/lxcfs"));
     }

@@ -276,7 +276,7 @@ pub struct Mount {
     /// What of the host's.
     pub source: PathBuf,
     /// Options in the words of mount(8).
-    pub options: &'static [&'static str],
+    pub options: Vec<&'static str>,
 }
 
 /// A program that the runtime calls.

@@ -12,7 +12,7 @@ use super::probe::Probe;
 use super::settings::Settings;
 use super::ttrpc::{self, Call, Envelope, Pieces, Status, code};
 use super::wire::Malformed;
-use crate::attach;
+use crate::attach::Wanted;
 
 const PLUGIN_SERVICE: &str = "nri.pkg.api.v1alpha1.Plugin";
 const RUNTIME_SERVICE: &str = "nri.pkg.api.v1alpha1.Runtime";
@@ -174,19 +174,21 @@ impl Plugin {
         let request = CreateContainer::parse(payload)
             .inspect_err(|error| log::warn!("a container is left as it is: {error}"))
             .ok()?;
-        let only = terms.settings.choose(&request)?;
-        let views = terms.settings.views.as_path();
+        let wanted = Wanted {
+            views: terms.settings.views.clone(),
+            only: terms.settings.choose(&request)?,
+            strict: false,
+        };
         let served = self
             .probe
-            .served(views, attach::bindings(&only), terms.patience)
+            .served(&wanted.views, wanted.bindings(), terms.patience)
             .unwrap_or_else(|error| {
                 log::warn!("cannot ask whether lxcfs serves: {error}");
                 None
             });
-        self.note(views, served.is_some());
+        self.note(&wanted.views, served.is_some());
         let offer = Offer {
-            views,
-            only: &only,
+            wanted: &wanted,
             served: &served?,
             // A hook that is missing would keep the container from starting.
             hook: Some(self.hook.as_path()).filter(|program| program.is_file()),

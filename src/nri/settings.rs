@@ -117,19 +117,14 @@ impl Settings {
 fn parts<'a>(listed: impl Iterator<Item = &'a str>) -> Result<Vec<Part>, String> {
     let known = |name: &str| {
         Part::from_str(name.trim(), false).map_err(|_| {
-            let all = names(Part::value_variants());
+            let parts = Part::value_variants().iter();
+            let names = parts.filter_map(Part::to_possible_value);
+            let names: Vec<_> = names.map(|value| value.get_name().to_owned()).collect();
+            let all = names.join(",");
             format!("{name:?} is neither true nor false nor a list of {all}")
         })
     };
     listed.map(known).collect()
-}
-
-/// The names of parts, with commas in between.
-#[must_use]
-pub fn names(parts: &[Part]) -> String {
-    let names = parts.iter().filter_map(Part::to_possible_value);
-    let names: Vec<_> = names.map(|value| value.get_name().to_owned()).collect();
-    names.join(",")
 }
 
 /// What a pod and its container say, with what counts most first.

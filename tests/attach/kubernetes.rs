@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use crate::common::daemon::binary;
 use crate::common::{Ran, alone, beside_others, patience, run, run_within, skip, wait_for};
 use crate::cri::{Container, ContainerSpec, Containerd, Pod, PodSpec};
-use crate::nri::{SMALL, SMALL_KB, memory_kb, registrations};
+use crate::nri::{SMALL, SMALL_KB, registrations, shown_kb};
 
 /// Where it installs itself.
 const PROGRAM: &str = "/opt/lxcfs/lxcfs";
@@ -160,7 +160,7 @@ fn pods_notice_nothing_of_a_rollout() {
         command: &["sh", "-c", READER],
         ..SMALL
     });
-    assert_eq!(memory_kb(&pod), SMALL_KB);
+    assert_eq!(shown_kb(&pod, "first"), SMALL_KB);
     assert_eq!(errors(&reader), "");
     let daemon = node.daemon().expect("a daemon");
     let cgroups = fs::read_to_string(format!("/proc/{daemon}/cgroup")).expect("its cgroups");
@@ -184,13 +184,12 @@ fn pods_notice_nothing_of_a_rollout() {
     let served_by = |pid| fs::read(format!("/proc/{pid}/exe")).expect("the program");
     assert!(served_by(daemon) == fs::read(new.0.join("lxcfs")).expect("the new version"));
     assert_eq!(errors(&reader), "");
-    let next = containerd.pod(&shop);
-    assert_eq!(memory_kb(&next), SMALL_KB);
+    assert_eq!(shown_kb(&pod, "next"), SMALL_KB);
 
     // Again: nothing to do. Two pods at once, as a rollout with maxSurge has them, do no harm.
     let again = new.deploy(&containerd, &node);
     assert!(new.log().contains("is up to date"), "{}", new.log());
-    assert_eq!(memory_kb(&containerd.pod(&shop)), SMALL_KB);
+    assert_eq!(shown_kb(&pod, "again"), SMALL_KB);
     drop((deployed, again));
 
     // Off the node, but not as long as somebody reads.
@@ -200,7 +199,6 @@ fn pods_notice_nothing_of_a_rollout() {
         "{refused:?}"
     );
     assert_eq!(errors(&reader), "");
-    drop(next);
     drop(pod);
     node.uninstall().ok();
     assert_eq!(node.daemon(), None);

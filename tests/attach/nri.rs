@@ -78,12 +78,7 @@ impl Drop for Plugin {
     }
 }
 
-/// The memory that a container in the pod is shown, in kB.
-pub fn memory_kb(pod: &Pod<'_>) -> u64 {
-    keyed(&pod.container(&SMALL).sh("cat /proc/meminfo"))["MemTotal"]
-}
-
-pub fn host_memory_kb() -> u64 {
+fn host_memory_kb() -> u64 {
     keyed(&fs::read_to_string("/proc/meminfo").expect("meminfo"))["MemTotal"]
 }
 
@@ -95,16 +90,31 @@ fn pod_of<'a>(namespace: &'a str, annotations: &'a [(&'a str, &'a str)]) -> PodS
     }
 }
 
+/// One containerd for all of it: under emulation a start of one takes long, and so does each pod.
 #[test]
-fn pods_are_shown_their_own_limits_unless_they_say_otherwise() {
-    let containerd = match Containerd::start() {
+fn pods_of_containerd_get_the_views() {
+    let mut containerd = match Containerd::start() {
         Ok(containerd) => containerd,
         Err(why) => skip!("{why}"),
     };
     let _turn = beside_others();
     let daemon = Daemon::start(&[]);
     let plugin = Plugin::start(&containerd, daemon.point(), &[]);
+    limits_are_shown_unless_pods_say_otherwise(&containerd, &plugin);
+    own_mounts_stay_and_two_plugins_bring_nothing_twice(&containerd, &daemon);
+    users_of_its_own_are_no_obstacle(&containerd);
+    let daemon = containers_start_whatever_has_become_of_lxcfs(&containerd, &plugin, daemon);
+    drop(plugin);
+    plugin_and_runtime_restart_in_any_order(&mut containerd, &daemon);
+}
 
+/// The memory that a new container of this name is shown, in kB.
+pub fn shown_kb(pod: &Pod<'_>, name: &str) -> u64 {
+    let container = pod.container(&ContainerSpec { name, ..SMALL });
+    keyed(&container.sh("cat /proc/meminfo"))["MemTotal"]
+}
+
+fn limits_are_shown_unless_pods_say_otherwise(containerd: &Containerd, plugin: &Plugin) {
     let before = Instant::now();
     let pod = containerd.pod(&pod_of(
         "shop",
@@ -115,14 +125,14 @@ fn pods_are_shown_their_own_limits_unless_they_say_otherwise() {
         ],
     ));
     let container = pod.container(&SMALL);
-    let print = "cat /proc/uptime; grep -c ^processor /proc/cpuinfo; cat /proc/meminfo";
+    let print =
+        "cat /proc/uptime; grep -c ^processor /proc/cpuinfo; cat /proc/meminfo /proc/mounts";
     let text = container.sh(print);
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(keyed(&text)["MemTotal"], SMALL_KB, "{text}");
     assert_eq!(lines[1], "1", "{text}");
     let age = uptime(lines[0]).0;
     assert!(age <= before.elapsed().as_secs_f64() + 1.0, "{text}");
-    let own = container.sh("grep fuse.lxcfs /proc/mounts | cut -d' ' -f2");
     // What runc refuses came by the hook.
     for path in [
         "/proc/meminfo",
@@ -130,95 +140,32 @@ fn pods_are_shown_their_own_limits_unless_they_say_otherwise() {
         "/proc/vmstat",
         "/proc/pressure",
     ] {
-        let count = own.lines().filter(|mounted| *mounted == path).count();
-        assert_eq!(
-            count,
-            usize::from(Path::new(path).exists()),
-            "{path}: {own}"
-        );
+        let is_mounted = text.contains(&format!("lxcfs {path} fuse.lxcfs"));
+        assert_eq!(is_mounted, Path::new(path).exists(), "{path}: {text}");
     }
 
     // Other containers of the pod, as those are that run before and beside the main ones.
-    let shown_to = |pod: &Pod<'_>, name, memory_bytes| {
-        let container = pod.container(&ContainerSpec {
-            name,
-            memory_bytes,
-            ..SMALL
-        });
-        keyed(&container.sh("cat /proc/meminfo"))["MemTotal"]
-    };
-    assert_eq!(shown_to(&pod, "init", 32 << 20), SMALL_KB / 2);
-    assert_eq!(shown_to(&pod, "without", 32 << 20), host_memory_kb());
-    assert_eq!(shown_to(&pod, "part", 32 << 20), host_memory_kb());
-    assert_eq!(shown_to(&pod, "odd", 32 << 20), SMALL_KB / 2);
+    assert_eq!(shown_kb(&pod, "without"), host_memory_kb());
+    assert_eq!(shown_kb(&pod, "part"), host_memory_kb());
+    assert_eq!(shown_kb(&pod, "odd"), SMALL_KB);
     assert!(
         plugin.log().contains("\"perhaps\" is neither"),
         "{}",
         plugin.log()
     );
-    drop(pod);
 
-    for (namespace, annotations, expected_kb) in [
-        (
-            "shop",
-            &[("lxcfs.rs/view", "false"), ("lxcfs.rs/view.main", "mem")][..],
-            SMALL_KB,
-        ),
-        ("kube-system", &[], host_memory_kb()),
-        ("kube-system", &[("lxcfs.rs/view", "true")], SMALL_KB),
-    ] {
-        let pod = containerd.pod(&pod_of(namespace, annotations));
-        assert_eq!(memory_kb(&pod), expected_kb, "{namespace} {annotations:?}");
-    }
+    let system = containerd.pod(&pod_of("kube-system", &[("lxcfs.rs/view.asking", "true")]));
+    assert_eq!(shown_kb(&system, "asking"), SMALL_KB);
+    assert_eq!(shown_kb(&system, "main"), host_memory_kb());
     let of_host = containerd.pod(&PodSpec {
         host: true,
         ..pod_of("shop", &[])
     });
-    assert_eq!(memory_kb(&of_host), host_memory_kb());
-    let labelled = containerd.pod(&PodSpec {
-        labels: &[("lxcfs.rs/view", "false")],
-        ..pod_of("shop", &[])
-    });
-    assert_eq!(memory_kb(&labelled), host_memory_kb());
+    assert_eq!(shown_kb(&of_host, "main"), host_memory_kb());
 }
 
-/// `hostUsers: false`: Kubernetes has what is in its volumes mounted with other owners, which not every file system
-/// lets happen.
-#[test]
-fn a_pod_with_users_of_its_own_is_shown_its_limits() {
-    let containerd = match Containerd::start() {
-        Ok(containerd) => containerd,
-        Err(why) => skip!("{why}"),
-    };
-    let _turn = beside_others();
-    let daemon = Daemon::start(&[]);
-    let _plugin = Plugin::start(&containerd, daemon.point(), &[]);
-    let pod = containerd.pod(&PodSpec {
-        first_user: Some(100_000),
-        ..pod_of("shop", &[])
-    });
-    let text = pod
-        .container(&SMALL)
-        .sh("cat /proc/self/uid_map /proc/meminfo /proc/mounts");
-    assert!(text.contains(" 100000 "), "{text}");
-    assert_eq!(keyed(&text)["MemTotal"], SMALL_KB, "{text}");
-    for path in ["/proc/vmstat", "/proc/pressure"] {
-        let is_mounted = text.contains(&format!("lxcfs {path} fuse.lxcfs"));
-        assert_eq!(is_mounted, Path::new(path).exists(), "{path}: {text}");
-    }
-}
-
-#[test]
-fn a_pod_keeps_its_own_mounts_and_two_plugins_bring_nothing_twice() {
-    let containerd = match Containerd::start() {
-        Ok(containerd) => containerd,
-        Err(why) => skip!("{why}"),
-    };
-    let _turn = beside_others();
-    let daemon = Daemon::start(&[]);
-    let _plugin = Plugin::start(&containerd, daemon.point(), &[]);
-    let _other = Plugin::start(&containerd, daemon.point(), &[]);
-
+fn own_mounts_stay_and_two_plugins_bring_nothing_twice(containerd: &Containerd, daemon: &Daemon) {
+    let _other = Plugin::start(containerd, daemon.point(), &[]);
     let own = containerd.dir().join("own");
     fs::write(&own, "my own\n").expect("a file");
     let pod = containerd.pod(&pod_of("shop", &[]));
@@ -226,9 +173,8 @@ fn a_pod_keeps_its_own_mounts_and_two_plugins_bring_nothing_twice() {
         mounts: &[(own.to_str().expect("ASCII"), "/proc/meminfo", false)],
         ..SMALL
     });
-    let text =
-        container.sh("cat /proc/meminfo; grep -c ^processor /proc/cpuinfo; cut -d' ' -f2 /proc/mounts | sort | uniq -d");
-    assert_eq!(text, "my own\n1\n");
+    let print = "cat /proc/meminfo; grep -c ^processor /proc/cpuinfo; cut -d' ' -f2 /proc/mounts | sort | uniq -d";
+    assert_eq!(container.sh(print), "my own\n1\n");
 
     let other = pod.container(&ContainerSpec {
         name: "other",
@@ -244,21 +190,31 @@ fn a_pod_keeps_its_own_mounts_and_two_plugins_bring_nothing_twice() {
     );
 }
 
-#[test]
-fn containers_start_whatever_has_become_of_lxcfs() {
-    let containerd = match Containerd::start() {
-        Ok(containerd) => containerd,
-        Err(why) => skip!("{why}"),
-    };
-    let _turn = beside_others();
-    let mut daemon = Daemon::start(&[]);
-    let plugin = Plugin::start(&containerd, daemon.point(), &[]);
-    let pod = containerd.pod(&pod_of("shop", &[]));
-    let in_pod = |name: &str| {
-        let container = pod.container(&ContainerSpec { name, ..SMALL });
-        keyed(&container.sh("cat /proc/meminfo"))["MemTotal"]
-    };
+/// `hostUsers: false`: Kubernetes has what is in its volumes mounted with other owners, which not every file system
+/// lets happen.
+fn users_of_its_own_are_no_obstacle(containerd: &Containerd) {
+    let pod = containerd.pod(&PodSpec {
+        first_user: Some(100_000),
+        ..pod_of("shop", &[])
+    });
+    let text = pod
+        .container(&SMALL)
+        .sh("cat /proc/self/uid_map /proc/meminfo /proc/mounts");
+    assert!(text.contains(" 100000 "), "{text}");
+    assert_eq!(keyed(&text)["MemTotal"], SMALL_KB, "{text}");
+    for path in ["/proc/vmstat", "/proc/pressure"] {
+        let is_mounted = text.contains(&format!("lxcfs {path} fuse.lxcfs"));
+        assert_eq!(is_mounted, Path::new(path).exists(), "{path}: {text}");
+    }
+}
 
+/// Gives back the daemon that serves at the end.
+fn containers_start_whatever_has_become_of_lxcfs(
+    containerd: &Containerd,
+    plugin: &Plugin,
+    mut daemon: Daemon,
+) -> Daemon {
+    let pod = containerd.pod(&pod_of("shop", &[]));
     // It does not answer.
     let processes = daemon.processes();
     let to_all = |signal| {
@@ -267,63 +223,49 @@ fn containers_start_whatever_has_become_of_lxcfs() {
         }
     };
     to_all(Signal::SIGSTOP);
-    let shown = in_pod("hung");
+    let shown = shown_kb(&pod, "hung");
     to_all(Signal::SIGCONT);
     assert_eq!(shown, host_memory_kb());
-    let answers = wait_for(patience(10), || daemon.answers().then_some(()));
-    assert!(answers.is_some(), "{}", daemon.log());
-    assert_eq!(in_pod("answering"), SMALL_KB);
 
     // It is dead, and what it had mounted is still there.
     daemon.kill_all();
-    assert_eq!(in_pod("dead"), host_memory_kb());
+    assert_eq!(shown_kb(&pod, "dead"), host_memory_kb());
 
-    // It is away, and back.
-    let (point, pid_file) = (daemon.point().to_owned(), daemon.pid_file().to_owned());
+    // It is back, and away.
+    let next = Daemon::start(&[]);
+    let point = daemon.point().to_owned();
     nix::mount::umount2(&point, nix::mount::MntFlags::MNT_DETACH).expect("unmounting");
-    assert_eq!(in_pod("away"), host_memory_kb());
-    let _next = Daemon::start_at(&binary(), &point, &pid_file, &[]);
-    assert_eq!(in_pod("back"), SMALL_KB);
+    assert_eq!(shown_kb(&pod, "away"), host_memory_kb());
+    let bind = nix::mount::MsFlags::MS_BIND;
+    nix::mount::mount(Some(next.point()), &point, None::<&str>, bind, None::<&str>)
+        .expect("a bind mount");
+    assert_eq!(shown_kb(&pod, "back"), SMALL_KB);
     let log = plugin.log();
     assert_eq!(
         log.matches("containers start without it").count(),
-        2,
+        1,
         "{log}"
     );
-    assert_eq!(log.matches("answers at").count(), 4, "{log}");
+    assert_eq!(log.matches("answers at").count(), 2, "{log}");
+    nix::mount::umount2(&point, nix::mount::MntFlags::MNT_DETACH).expect("unmounting");
+    next
 }
 
-#[test]
-fn plugin_and_runtime_may_restart_in_any_order() {
-    let mut containerd = match Containerd::start() {
-        Ok(containerd) => containerd,
-        Err(why) => skip!("{why}"),
-    };
-    let _turn = beside_others();
-    let daemon = Daemon::start(&[]);
+fn plugin_and_runtime_restart_in_any_order(containerd: &mut Containerd, daemon: &Daemon) {
     let asking = [("lxcfs.rs/view", "true")];
-
-    let plugin = Plugin::start(&containerd, daemon.point(), &["--default", "off"]);
+    let plugin = Plugin::start(containerd, daemon.point(), &["--default", "off"]);
     assert_eq!(
-        memory_kb(&containerd.pod(&pod_of("shop", &[]))),
+        shown_kb(&containerd.pod(&pod_of("shop", &[])), "main"),
         host_memory_kb()
     );
-    assert_eq!(
-        memory_kb(&containerd.pod(&pod_of("shop", &asking))),
-        SMALL_KB
-    );
-    let registered = registrations(&containerd);
+    let registered = registrations(containerd);
     containerd.restart();
-    plugin.await_next(&containerd, registered);
-    assert_eq!(
-        memory_kb(&containerd.pod(&pod_of("shop", &asking))),
-        SMALL_KB
-    );
+    plugin.await_next(containerd, registered);
+    let pod = containerd.pod(&pod_of("shop", &asking));
+    assert_eq!(shown_kb(&pod, "main"), SMALL_KB);
     drop(plugin);
-    assert_eq!(
-        memory_kb(&containerd.pod(&pod_of("shop", &asking))),
-        host_memory_kb()
-    );
+    assert_eq!(shown_kb(&pod, "late"), host_memory_kb());
+    drop(pod);
 
     // The runtime starts it itself, under a name of its own, and configures it.
     symlink(binary(), containerd.dir().join("plugins/10-lxcfs")).expect("a link");
@@ -334,27 +276,25 @@ fn plugin_and_runtime_may_restart_in_any_order() {
     fs::write(containerd.dir().join("conf.d/10-lxcfs.conf"), config).expect("a configuration");
     containerd.restart();
     assert_eq!(
-        memory_kb(&containerd.pod(&pod_of("kube-system", &[]))),
+        shown_kb(&containerd.pod(&pod_of("kube-system", &[])), "main"),
         SMALL_KB
     );
     assert_eq!(
-        memory_kb(&containerd.pod(&pod_of("shop", &[]))),
+        shown_kb(&containerd.pod(&pod_of("shop", &[])), "main"),
         host_memory_kb()
     );
     let started = containerd.plugins();
     assert_eq!(started.len(), 1);
     containerd.stop();
     let gone = || {
-        started
-            .iter()
-            .all(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+        let mut pids = started.iter();
+        pids.all(|pid| !Path::new(&format!("/proc/{pid}")).exists())
             .then_some(())
     };
     assert!(
         wait_for(patience(10), gone).is_some(),
         "the plugin outlives its runtime"
     );
-    containerd.restart();
 }
 
 #[test]

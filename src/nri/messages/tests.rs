@@ -89,7 +89,7 @@ fn nothing_to_add_is_an_empty_answer() {
         mounts: vec![Mount {
             destination: "/a".into(),
             source: "/b".into(),
-            options: &["ro"],
+            options: vec!["ro"],
         }],
         hook: Some(Hook {
             path: "/h".into(),
