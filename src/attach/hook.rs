@@ -5,8 +5,9 @@
 //! and the host's files still are. In a container with a user namespace it has no more rights
 //! than that gives.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -20,6 +21,9 @@ use serde::Deserialize;
 use super::wanted::{Wanted, answers};
 use super::within::within;
 use super::{Binding, Part};
+use crate::host::process::Proc;
+use crate::parse::mountinfo::{self, Mount};
+use crate::places::spot::{mount_id, table};
 use crate::sys::mounts::{Attributes, Layer, attach, detached_copy, restrict};
 
 /// How often a path is followed again that was in motion: any mount or renaming on the host
@@ -85,15 +89,16 @@ fn attach_all(rootfs: &Path, wanted: &Wanted) -> Result<()> {
     answers(&wanted.views)?;
     let views = open_directory(&wanted.views)?;
     let root = open_directory(rootfs)?;
+    let mounts = Mounts::read()?;
     let done = wanted.bindings().into_iter().map(|binding| {
-        attach_one(&binding, &views, &root)
+        attach_one(&binding, &views, &root, &mounts)
             .with_context(|| format!("cannot attach {}", binding.target().display()))
     });
     // All of them have their turn, whatever becomes of one.
     done.fold(Ok(()), Result::and)
 }
 
-fn attach_one(binding: &Binding, views: &OwnedFd, root: &OwnedFd) -> Result<()> {
+fn attach_one(binding: &Binding, views: &OwnedFd, root: &OwnedFd, mounts: &Mounts) -> Result<()> {
     let beneath = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
     let Some(source) = find(views, &binding.path, beneath)? else {
         return Ok(());
@@ -102,7 +107,7 @@ fn attach_one(binding: &Binding, views: &OwnedFd, root: &OwnedFd) -> Result<()> 
     let Some(target) = find(root, &binding.path, inside)? else {
         return Ok(());
     };
-    if !is_free(binding, &target)? {
+    if !mounts.is_free(binding, &target)? {
         return Ok(());
     }
     let copy = detached_copy(source)?;
@@ -137,12 +142,60 @@ fn find(directory: &OwnedFd, path: &Path, resolve: ResolveFlag) -> Result<Option
     Err(Errno::EAGAIN.into())
 }
 
-/// Whether the container shows the kernel's own file there. All else is there on purpose: our
-/// own, or what hides one.
-fn is_free(binding: &Binding, target: &OwnedFd) -> Result<bool> {
-    let kind = fstatfs(target)?.filesystem_type();
-    let is_directory = fstat(target)?.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits();
-    Ok([PROC_SUPER_MAGIC, SYSFS_MAGIC].contains(&kind) && is_directory == binding.is_directory)
+/// What is mounted where the hook runs, before it adds to that.
+struct Mounts {
+    proc: Proc,
+    table: Vec<Mount>,
+    /// Groups of mounts that the host is in: what is mounted on one of them here is mounted on
+    /// the host too. None if that cannot be found out.
+    hosts: Option<BTreeSet<u32>>,
+}
+
+impl Mounts {
+    fn read() -> Result<Self> {
+        let proc = Proc::open(Path::new("/proc")).context("cannot open /proc")?;
+        let table = table(&proc).context("cannot list the mounts")?;
+        let of_init = proc.read_file("1/mountinfo").ok();
+        let groups = |text: Vec<u8>| {
+            mountinfo::mounts(&text)
+                .filter_map(|mount| mount.peer_group)
+                .collect()
+        };
+        Ok(Self {
+            hosts: of_init.map(groups),
+            proc,
+            table,
+        })
+    }
+
+    /// Whether the container shows the kernel's own file there, by a mount of its own `/proc`
+    /// or `/sys`. All else is there on purpose: our own, what hides one, what its owner has
+    /// mounted there or below, or the host's.
+    fn is_free(&self, binding: &Binding, target: &OwnedFd) -> Result<bool> {
+        let kind = fstatfs(target)?.filesystem_type();
+        let is_directory = fstat(target)?.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits();
+        if ![PROC_SUPER_MAGIC, SYSFS_MAGIC].contains(&kind) || is_directory != binding.is_directory
+        {
+            return Ok(false);
+        }
+        let id = mount_id(&self.proc, target)?;
+        let path = self
+            .proc
+            .read_link(&format!("thread-self/fd/{}", target.as_raw_fd()))?;
+        let lies_below = |mount: &Mount| mount.parent == id && mount.mount_point.starts_with(&path);
+        Ok(!self.table.iter().any(lies_below)
+            && self.table.iter().any(|mount| {
+                mount.id == id && mount.root == Path::new("/") && !self.is_hosts(mount)
+            }))
+    }
+
+    fn is_hosts(&self, mount: &Mount) -> bool {
+        mount.peer_group.is_some_and(|group| {
+            self.hosts
+                .as_ref()
+                .is_none_or(|hosts| hosts.contains(&group))
+        })
+    }
 }
 
 /// Whether nothing there can be opened for writing anyhow.

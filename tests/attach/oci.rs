@@ -52,6 +52,27 @@ fn the_hook_attaches_all_and_leaves_hidden_what_is_masked() {
 }
 
 #[test]
+fn the_hook_leaves_alone_what_the_owner_has_mounted() {
+    let mut bundle = match printing() {
+        Ok(bundle) => bundle,
+        Err(why) => skip!("{why}"),
+    };
+    let _turn = beside_others();
+    let views = Views::prepare();
+    let _daemon = views.start();
+    bundle.add_hook(&["--views", &views.arg()]);
+    let mounts = bundle.config["mounts"].as_array_mut().expect("an array");
+    mounts.extend([
+        json!({"destination": "/proc/uptime", "type": "bind", "source": "/proc/uptime", "options": ["bind", "ro"]}),
+        json!({"destination": "/sys/devices/system/cpu/online", "type": "bind", "source": "/dev/null", "options": ["bind"]}),
+    ]);
+    let seen = Seen::parse(&bundle.run(&["runc"]).ok());
+    assert!(seen.has("/proc/meminfo"), "{seen:?}");
+    assert!(!seen.has("/proc/uptime"), "{seen:?}");
+    assert!(!seen.has("/sys/devices/system/cpu"), "{seen:?}");
+}
+
+#[test]
 fn the_hook_works_with_a_user_namespace_and_with_a_read_only_root_and_proc() {
     let mut bundle = match printing() {
         Ok(bundle) => bundle,

@@ -11,6 +11,15 @@ use crate::common::{Cgroup, Daemon, beside_others, open_fds, patience, run_withi
 const CONTAINERS: u64 = 100;
 const MOST_FILES: usize = 256;
 
+/// Removed when dropped.
+struct Containers(Vec<Cgroup>);
+
+impl Drop for Containers {
+    fn drop(&mut self) {
+        self.0.iter().for_each(Cgroup::remove);
+    }
+}
+
 #[test]
 fn with_more_containers_than_files_may_be_open_each_sees_its_own_limit() {
     let _turn = beside_others();
@@ -23,15 +32,14 @@ fn with_more_containers_than_files_may_be_open_each_sees_its_own_limit() {
     fs::write(&program, script).expect("writing a script");
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("its mode");
     let daemon = Daemon::start_as(&program, &[]);
-    let containers: Vec<_> = (1..=CONTAINERS)
-        .map(|number| {
-            let cgroup = Cgroup::create();
-            cgroup.set_memory_limit_bytes(number << 20);
-            cgroup
-        })
-        .collect();
+    let mut containers = Containers(Vec::new());
+    for number in 1..=CONTAINERS {
+        let cgroup = Cgroup::create();
+        cgroup.set_memory_limit_bytes(number << 20);
+        containers.0.push(cgroup);
+    }
     for round in 0..2 {
-        for (cgroup, number) in containers.iter().zip(1..) {
+        for (cgroup, number) in containers.0.iter().zip(1..) {
             let path = daemon.arg("proc/meminfo");
             let script = format!("{}exec cat '{path}'", cgroup.enter_script());
             let text = run_within(Command::new("sh").args(["-ec", &script]), patience(20)).ok();
@@ -39,6 +47,5 @@ fn with_more_containers_than_files_may_be_open_each_sees_its_own_limit() {
         }
     }
     let most = daemon.processes().into_iter().map(open_fds).max();
-    containers.iter().for_each(Cgroup::remove);
     assert!(most.is_some_and(|most| most < MOST_FILES), "{most:?}");
 }
