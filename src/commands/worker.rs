@@ -2,19 +2,18 @@
 //! stopped server and cannot even be killed; nobody waits for that process to be gone.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use nix::fcntl::OFlag;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, geteuid, pipe2};
+use nix::unistd::geteuid;
 
-use crate::sys::{lock, process};
+use crate::sys::aside::Aside;
+use crate::sys::lock;
 
 /// Locked by the process that changes mounts.
 const TURN: &str = "/run/lxcfs-remount.lock";
@@ -40,11 +39,18 @@ pub struct Said {
 /// One sentence from the work, or why it cannot be done.
 pub fn run(name: &str, work: impl FnOnce() -> anyhow::Result<Said>) -> anyhow::Result<ExitCode> {
     ensure!(geteuid().is_root(), "{name} needs root; start it with sudo");
-    let answer = answer_of(|| match work() {
-        Ok(said) => [&[said.exit_code], said.text.as_bytes()].concat(),
-        Err(error) => [&[ERROR], format!("{error:#}").as_bytes()].concat(),
+    let mut aside = Aside::start(|| {
+        // One for each container, held at the same time.
+        if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+            let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+        }
+        match work() {
+            Ok(said) => [&[said.exit_code], said.text.as_bytes()].concat(),
+            Err(error) => [&[ERROR], format!("{error:#}").as_bytes()].concat(),
+        }
     })
     .context("cannot start the process that does the work")?;
+    let answer = aside.answer(None)?.unwrap_or_default();
     match answer.split_first() {
         Some((&ERROR, sentence)) => bail!("{}", String::from_utf8_lossy(sentence)),
         Some((exit_code, text)) => {
@@ -56,35 +62,6 @@ pub fn run(name: &str, work: impl FnOnce() -> anyhow::Result<Said>) -> anyhow::R
         }
         None => bail!("the work was ended before it was done; run it again"),
     }
-}
-
-fn answer_of(work: impl FnOnce() -> Vec<u8>) -> anyhow::Result<Vec<u8>> {
-    let (receiver, sender) = pipe2(OFlag::O_CLOEXEC)?;
-    if process::fork()?.is_none() {
-        process::finish(|| {
-            drop(receiver);
-            // One for each container, held at the same time.
-            if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-                let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-            }
-            let answer = work();
-            u8::from(leave(&answer, sender).is_err())
-        })
-    }
-    drop(sender);
-    let mut answer = Vec::new();
-    File::from(receiver).read_to_end(&mut answer)?;
-    Ok(answer)
-}
-
-/// Passes the answer on and lets go of everything somebody could wait for.
-fn leave(answer: &[u8], sender: OwnedFd) -> anyhow::Result<()> {
-    let null = File::options().read(true).write(true).open("/dev/null")?;
-    dup2_stdin(&null)?;
-    dup2_stdout(&null)?;
-    dup2_stderr(&null)?;
-    File::from(sender).write_all(answer)?;
-    Ok(())
 }
 
 /// Waits until no other process changes mounts: two that repair the same one would leave one

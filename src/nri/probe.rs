@@ -1,20 +1,15 @@
 //! Whether lxcfs serves right now, asked in a process of its own: a server that hangs keeps
 //! whoever asks it, and such a process cannot even be killed.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::fs;
+use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::waitpid;
-use nix::unistd::{Pid, pipe2};
+use nix::unistd::Pid;
 
 use crate::attach::{Binding, fallback};
+use crate::sys::aside::Aside;
 use crate::sys::process;
 
 /// Read to learn whether there is an answer.
@@ -49,22 +44,13 @@ impl Probe {
         if self.waiting.len() >= MOST_WAITING {
             return Ok(None);
         }
-        let (receiver, sender) = pipe2(OFlag::O_CLOEXEC)?;
-        let Some(child) = process::fork()? else {
-            process::finish(|| {
-                drop(receiver);
-                let answer = look(views, &bindings);
-                u8::from(File::from(sender).write_all(&answer).is_err())
-            })
-        };
-        drop(sender);
-        let Some(answer) = read_within(receiver, limit) else {
-            let _ = kill(child, Signal::SIGKILL);
-            self.waiting.push(child);
+        let mut aside = Aside::start(|| look(views, &bindings))?;
+        let answer = aside.answer(Some(limit));
+        // One that has answered is gone by the next time.
+        self.waiting.push(aside.abandon());
+        let Some(answer) = answer? else {
             return Ok(None);
         };
-        // It has nothing left to do but to end.
-        waitpid(child, None)?;
         if answer.is_empty() {
             return Ok(None);
         }
@@ -88,35 +74,9 @@ fn look(views: &Path, bindings: &[Binding]) -> Vec<u8> {
     bindings.iter().map(said).collect()
 }
 
-/// All that comes until the end, if that comes in time.
-fn read_within(receiver: OwnedFd, limit: Duration) -> Option<Vec<u8>> {
-    let deadline = Instant::now() + limit;
-    let mut file = File::from(receiver);
-    let mut answer = Vec::new();
-    loop {
-        let rest = deadline.saturating_duration_since(Instant::now());
-        let mut waited = [PollFd::new(file.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut waited, PollTimeout::try_from(rest).ok()?) {
-            Ok(0) => return None,
-            Ok(_) => {}
-            Err(Errno::EINTR) => continue,
-            Err(_) => return None,
-        }
-        let mut piece = [0; 256];
-        match file.read(&mut piece) {
-            Ok(0) => return Some(answer),
-            Ok(count) => answer.extend_from_slice(piece.get(..count)?),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
-
-    use nix::unistd::pipe;
 
     use super::*;
     use crate::attach::Part;
@@ -139,20 +99,5 @@ mod tests {
         fs::remove_file(place(ASKED)).unwrap();
         fs::write(place(ASKED), "1 1").unwrap();
         assert_eq!(look(views.path(), &bindings), b"100");
-    }
-
-    #[test]
-    fn an_answer_counts_if_it_is_whole_in_time() {
-        let (receiver, sender) = pipe().unwrap();
-        let mut sender = File::from(sender);
-        sender.write_all(b"10").unwrap();
-        let late = receiver.try_clone().unwrap();
-        assert_eq!(read_within(late, Duration::from_millis(20)), None);
-        sender.write_all(b"1").unwrap();
-        drop(sender);
-        assert_eq!(
-            read_within(receiver, Duration::from_secs(10)),
-            Some(b"1".to_vec())
-        );
     }
 }

@@ -1,5 +1,6 @@
 //! The thin layer of system calls: every `unsafe` of this crate is here.
 
+pub mod aside;
 pub mod exec;
 pub mod file;
 pub mod fuse_device;
