@@ -98,7 +98,9 @@ pub enum Command {
     /// not is left alone.
     Deploy(DeployArgs),
     /// Make the mountpoint, with links to the host's own files under it
-    #[command(hide = true)]
+    ///
+    /// Engines refuse to start containers with files that are missing. While no lxcfs is
+    /// mounted they find these links.
     Prepare {
         /// Where lxcfs is going to be mounted
         mountpoint: PathBuf,

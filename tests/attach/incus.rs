@@ -165,7 +165,7 @@ impl Incus {
             .spawn()
             .expect("starting incusd");
         let incus = Self { dir, child };
-        incus.ok("waitready --timeout 300");
+        incus.ok("admin waitready --timeout 300");
         incus
     }
 

@@ -140,12 +140,12 @@ fn errors(reader: &Container<'_>) -> String {
 
 #[test]
 fn pods_notice_nothing_of_a_rollout() {
+    let _turn = beside_others();
     let node = Node::start();
     let containerd = match Containerd::start_in(Some(node.process.id())) {
         Ok(containerd) => containerd,
         Err(why) => skip!("{why}"),
     };
-    let _turn = beside_others();
     let old = Version::make(containerd.dir(), "old", false);
     let new = Version::make(containerd.dir(), "new", true);
     let shop = PodSpec {

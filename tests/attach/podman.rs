@@ -89,9 +89,15 @@ impl Stand {
 
     #[track_caller]
     fn has_failed(&self, ran: &Ran) {
-        // crun names the hook and not what it says, which is in the system log.
+        // crun and podman name the hook and not what it says, which is in the system log.
         let sentence = format!("no lxcfs is mounted at {}", self.views.arg());
-        let is_named = ran.err.contains("error executing hook") || ran.err.contains(&sentence);
+        let is_named = [
+            "error executing hook",
+            "precreate hook: executing",
+            &sentence,
+        ]
+        .iter()
+        .any(|words| ran.err.contains(words));
         assert!(!ran.succeeded() && is_named, "{ran:?}");
     }
 }

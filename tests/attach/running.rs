@@ -67,7 +67,9 @@ pub fn own_mounts(pid: i32) -> Vec<String> {
     let mut lines = mounts(pid);
     lines.retain(|line| {
         let place = line.split(' ').nth(4).unwrap_or_default();
-        ["/proc", "/sys"].iter().any(|known| place.contains(known))
+        ["/proc", "/sys"]
+            .iter()
+            .any(|known| place.starts_with(known))
     });
     lines
 }

@@ -132,8 +132,7 @@ fn inside(mut find: impl FnMut() -> Option<i32>) -> Inside {
         // LXC has an init of its own, which starts the command.
         let mut processes = [vec![init], children(init)].concat().into_iter();
         let sleeps = |pid: i32| {
-            fs::read_to_string(format!("/proc/{pid}/cmdline"))
-                .is_ok_and(|line| line.contains("sleep\0"))
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "sleep")
         };
         processes.any(sleeps).then_some(init)
     });

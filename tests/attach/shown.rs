@@ -75,6 +75,12 @@ impl Shown {
     /// All figures are those of a container with 50 MB and the first CPU.
     #[track_caller]
     pub fn assert_limited(&self) {
+        self.assert_memory_and_cpus();
+        self.assert_own_uptime();
+    }
+
+    #[track_caller]
+    pub fn assert_memory_and_cpus(&self) {
         let text = &self.0;
         assert_eq!(self.memory_kb(), LIMIT_KB, "{text}");
         let free = self
@@ -84,6 +90,11 @@ impl Shown {
         let total = free.and_then(|line| line.split_whitespace().nth(1));
         assert_eq!(total, Some("51200"), "{text}");
         self.assert_one_cpu();
+    }
+
+    #[track_caller]
+    fn assert_own_uptime(&self) {
+        let text = &self.0;
         let host = fs::read_to_string("/proc/uptime").expect("uptime");
         let (own, host) = (uptime(self.part("uptime")).0, uptime(&host).0);
         // Nothing here lives longer than the tests, and they start long after the machine.
