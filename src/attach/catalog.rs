@@ -53,8 +53,15 @@ impl Binding {
     /// of them were missing.
     #[must_use]
     pub fn mount_options(&self) -> [&'static str; 5] {
+        let access = if self.is_read_only() { "ro" } else { "rw" };
         let bind = if self.is_directory { "rbind" } else { "bind" };
-        ["ro", "nosuid", "nodev", "noexec", bind]
+        [access, "nosuid", "nodev", "noexec", bind]
+    }
+
+    /// Whether nobody writes to it. Programs write triggers to pressure files.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.part != Part::Psi
     }
 }
 

@@ -5,9 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
-use serde_json::{Value, json};
 
-use super::{Binding, Part};
+use super::{Binding, oci};
 
 /// Besides letters and digits, what means nothing special to shells or to any of the formats.
 const PLAIN: &str = "/._-+@";
@@ -112,7 +111,7 @@ impl Mounts {
                 mounts,
                 "- name: {name}\n  mountPath: {}\n  readOnly: {}",
                 binding.target().display(),
-                is_read_only(binding)
+                binding.is_read_only()
             );
         }
         volumes + &mounts
@@ -120,19 +119,8 @@ impl Mounts {
 
     /// The `mounts` of a config.json of the OCI.
     #[must_use]
-    pub fn oci(&self) -> Value {
-        let mount = |binding: &Binding| {
-            let mut options = vec!["bind", "nosuid", "nodev", "noexec"];
-            if is_read_only(binding) {
-                options.push("ro");
-            }
-            json!({
-                "destination": binding.target(),
-                "type": "bind",
-                "source": binding.source(&self.views),
-                "options": options,
-            })
-        };
+    pub fn oci(&self) -> Vec<oci::Mount> {
+        let mount = |binding| oci::mount(binding, &self.views);
         self.bindings.iter().map(mount).collect()
     }
 
@@ -141,15 +129,10 @@ impl Mounts {
         let each = |binding: &Binding| {
             let source = binding.source(&self.views).display().to_string();
             let target = binding.target().display().to_string();
-            line(&source, &target, is_read_only(binding)) + "\n"
+            line(&source, &target, binding.is_read_only()) + "\n"
         };
         self.bindings.iter().map(each).collect()
     }
-}
-
-/// Programs set up pressure triggers by writing; all other files are only read.
-fn is_read_only(binding: &Binding) -> bool {
-    binding.part != Part::Psi
 }
 
 /// A DNS label, which the name of a volume must be.
@@ -167,7 +150,10 @@ fn volume_name(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::attach::Part;
 
     fn mounts() -> Mounts {
         let binding = |path: &str, part, is_directory| Binding {
@@ -218,12 +204,12 @@ mod tests {
              - name: lxcfs-proc-pressure\n  mountPath: /proc/pressure\n  readOnly: false\n"
         );
         assert_eq!(
-            mounts.oci()[0],
+            serde_json::to_value(mounts.oci()).unwrap()[0],
             json!({
                 "destination": "/proc/meminfo",
                 "type": "bind",
                 "source": "/views/proc/meminfo",
-                "options": ["bind", "nosuid", "nodev", "noexec", "ro"],
+                "options": ["ro", "nosuid", "nodev", "noexec", "bind"],
             })
         );
     }

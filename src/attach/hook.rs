@@ -18,9 +18,9 @@ use nix::sys::statfs::{PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 use serde::Deserialize;
 
+use super::Binding;
 use super::wanted::{Wanted, answers};
 use super::within::within;
-use super::{Binding, Part};
 use crate::host::process::Proc;
 use crate::parse::mountinfo::{self, Mount};
 use crate::places::spot::{mount_id, table};
@@ -112,7 +112,7 @@ fn attach_one(binding: &Binding, views: &OwnedFd, root: &OwnedFd, mounts: &Mount
     }
     let copy = detached_copy(source)?;
     let attributes = Attributes {
-        read_only: binding.part != Part::Psi || is_read_only(&target),
+        read_only: binding.is_read_only() || is_read_only(&target),
         no_suid: true,
         no_devices: true,
         no_programs: false,

@@ -50,17 +50,15 @@ struct PresentHook {
     args: Option<Vec<String>>,
 }
 
-/// Those of `bindings` that can be mounts, as elements of `mounts`.
+/// `binding` as an element of `mounts`.
 #[must_use]
-pub fn mounts(bindings: &[Binding], views: &Path) -> Vec<Mount> {
-    let for_mounts = bindings.iter().filter(|binding| binding.is_for_mounts);
-    let mount = |binding: &Binding| Mount {
+pub fn mount(binding: &Binding, views: &Path) -> Mount {
+    Mount {
         destination: binding.target(),
         kind: "bind",
         source: binding.source(views),
         options: binding.mount_options(),
-    };
-    for_mounts.map(mount).collect()
+    }
 }
 
 /// The configuration with the mounts added that it lacks, and with `hook` for the rest. What
@@ -70,7 +68,11 @@ pub fn mounts(bindings: &[Binding], views: &Path) -> Vec<Mount> {
 /// One sentence if `config` is not understood.
 pub fn add(config: &[u8], wanted: &Wanted, hook: Option<&Hook>) -> Result<Vec<u8>> {
     let mut config = object(config)?;
-    let fresh = mounts(&wanted.bindings(), &wanted.views);
+    let bindings = wanted.bindings();
+    let for_mounts = bindings.iter().filter(|binding| binding.is_for_mounts);
+    let fresh = for_mounts
+        .map(|binding| mount(binding, &wanted.views))
+        .collect();
     let present: Array = member(&config, "mounts")?;
     config.insert("mounts".to_owned(), to_raw_value(&merged(present, fresh)?)?);
     if let Some(hook) = hook {

@@ -28,22 +28,22 @@ pub fn run(args: &MountsArgs) -> anyhow::Result<ExitCode> {
         bail!("this host has none of this");
     }
     let views = std::path::absolute(&args.views.views).context("cannot use this directory")?;
-    let text = write(args.format, &Mounts::new(bindings, &views)?);
+    let text = write(args.format, &Mounts::new(bindings, &views)?)?;
     io::stdout()
         .write_all(text.as_bytes())
         .context("cannot write")?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn write(format: Format, mounts: &Mounts) -> String {
-    match format {
+fn write(format: Format, mounts: &Mounts) -> anyhow::Result<String> {
+    Ok(match format {
         Format::Docker | Format::Podman => mounts.engine_arguments(),
         Format::Lxc => mounts.lxc(),
         Format::Nspawn => mounts.nspawn(),
         Format::Systemd => mounts.systemd(),
         Format::Kubernetes => mounts.kubernetes(),
-        Format::Oci => format!("{:#}\n", mounts.oci()),
-    }
+        Format::Oci => serde_json::to_string_pretty(&mounts.oci())? + "\n",
+    })
 }
 
 /// Whether an OCI runtime mounts it, which may be runc.
