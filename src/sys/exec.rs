@@ -147,6 +147,10 @@ fn park(fd: &OwnedFd) -> io::Result<OwnedFd> {
 /// What is wrong with the variables.
 pub fn inherited() -> io::Result<Vec<Named>> {
     let mut all = Vec::new();
+    if sd_notify::listen_fds()?.len() == 0 {
+        // The names may still be there, for the fds of whoever started us.
+        return Ok(all);
+    }
     for (number, name) in sd_notify::listen_fds_with_names()? {
         // SAFETY: whoever started us handed the fd over to us, and this is called once.
         let fd = unsafe { OwnedFd::from_raw_fd(number) };

@@ -43,6 +43,12 @@ impl Instance {
             .arg("--runtime-dir")
             .arg(dir.join("run/lxcfs"))
             .arg(dir.join("devices/lxcfs"))
+            // Incus was started by systemd for its socket, and passes on what says so.
+            .envs([
+                ("LISTEN_PID", "1"),
+                ("LISTEN_FDS", "1"),
+                ("LISTEN_FDNAMES", "unix"),
+            ])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
