@@ -9,9 +9,10 @@ use crate::common::{has, run, skip};
 use crate::debian::package;
 
 /// Where LXC, Incus, Proxmox VE and people look, with the mode.
-const EXPECTED: [(&str, &str); 10] = [
+const EXPECTED: [(&str, &str); 11] = [
     ("-rwxr-xr-x", "/usr/bin/lxcfs"),
     ("-rw-r--r--", "/usr/lib/systemd/system/lxcfs.service"),
+    ("-rw-r--r--", "/usr/lib/systemd/system/lxcfs-nri.service"),
     (
         "-rw-r--r--",
         "/usr/share/lxc/config/common.conf.d/00-lxcfs.conf",
