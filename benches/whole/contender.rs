@@ -1,7 +1,6 @@
 //! Who is measured: the kernel's own files, the floor, the daemon, and LXCFS where it is installed.
 
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use crate::common::daemon::binary;
@@ -9,6 +8,82 @@ use crate::common::{Cell, Cgroup, Daemon, Limits};
 use crate::floor::Floor;
 
 const PEER: &str = "/usr/bin/lxcfs";
+
+/// Who can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Who {
+    /// The kernel's own files.
+    Native,
+    /// An empty file system.
+    Floor,
+    /// The daemon that is built here.
+    Ours,
+    /// LXCFS of the distribution, where it is installed.
+    Lxcfs,
+    /// Another build of the daemon: the program that `LXCFS_OTHER` names.
+    Other,
+}
+
+impl Who {
+    /// The word on the command line and in the tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Floor => "floor",
+            Self::Ours => "ours",
+            Self::Lxcfs => "lxcfs",
+            Self::Other => "other",
+        }
+    }
+
+    /// Starts it, if there is such a program. `cell` is where the floor takes the length of its files from.
+    pub fn start(self, cell: &Cell, files: &[String]) -> Option<Contender> {
+        match self {
+            Self::Native => Some(Contender::new(self, Files::Native)),
+            Self::Floor => Some(Contender::floor(cell, files)),
+            Self::Ours | Self::Lxcfs | Self::Other => self.start_daemon(),
+        }
+    }
+
+    /// Starts one of the daemons, if there is such a program.
+    pub fn start_daemon(self) -> Option<Contender> {
+        let (program, args): (_, &[_]) = match self {
+            Self::Native | Self::Floor => return None,
+            Self::Ours => (binary(), &[]),
+            // The load average is what the others show too.
+            Self::Lxcfs => (PEER.into(), &["-l"]),
+            Self::Other => (std::env::var_os("LXCFS_OTHER")?.into(), &[]),
+        };
+        if !program.exists() {
+            println!("{} is not installed", program.display());
+            return None;
+        }
+        let daemon = Daemon::start_as(&program, args);
+        Some(Contender::new(self, Files::Daemon(daemon)))
+    }
+}
+
+/// Which daemons are measured and for how long.
+#[derive(Debug, clap::Args)]
+pub struct DaemonOptions {
+    /// Who is read
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "lxcfs,ours")]
+    who: Vec<Who>,
+    /// How long each is watched
+    #[arg(long, default_value_t = 20)]
+    pub seconds: u64,
+}
+
+impl DaemonOptions {
+    /// Starts one after the other.
+    pub fn daemons(&self) -> impl Iterator<Item = Contender> {
+        self.who.iter().filter_map(|who| who.start_daemon())
+    }
+
+    pub fn time(&self) -> Duration {
+        Duration::from_secs(self.seconds)
+    }
+}
 
 /// What a contender reads from.
 #[derive(Debug)]
@@ -21,13 +96,13 @@ enum Files {
 /// One who answers reads, with CPU accounting of its own.
 #[derive(Debug)]
 pub struct Contender {
-    pub name: &'static str,
+    pub who: Who,
     files: Files,
     accounting: Cgroup,
 }
 
 impl Contender {
-    fn new(name: &'static str, files: Files) -> Self {
+    fn new(who: Who, files: Files) -> Self {
         let accounting = Cgroup::create();
         let pids = match &files {
             Files::Native => Vec::new(),
@@ -44,39 +119,20 @@ impl Contender {
             fs::write(list, pid.to_string()).expect("moving a daemon");
         }
         Self {
-            name,
+            who,
             files,
             accounting,
         }
     }
 
-    /// The kernel's own files.
-    pub fn native() -> Self {
-        Self::new("native", Files::Native)
-    }
-
-    /// The daemon that is built here.
-    pub fn ours() -> Self {
-        Self::new("ours", Files::Daemon(Daemon::start_as(&binary(), &[])))
-    }
-
-    /// LXCFS of the distribution.
-    pub fn peer() -> Option<Self> {
-        let program = Path::new(PEER);
-        if !program.exists() {
-            println!("{PEER} is not installed: nothing to compare with");
-            return None;
-        }
-        // The load average is what the others show too.
-        let daemon = Daemon::start_as(program, &["-l"]);
-        Some(Self::new("lxcfs", Files::Daemon(daemon)))
-    }
-
     /// Constant texts of the length that the daemon's have in a container.
-    pub fn floor(ours: &Self, cell: &Cell, files: &[&'static str]) -> Self {
-        let read = |name: &&'static str| (*name, cell.run(&["cat", &ours.path(name)]).ok());
-        let texts: Vec<_> = files.iter().map(read).collect();
-        Self::new("floor", Files::Floor(Floor::start(&texts)))
+    fn floor(cell: &Cell, files: &[String]) -> Self {
+        let daemon = Daemon::start(&[]);
+        let texts = files.iter().map(|name| {
+            let text = cell.read(&daemon, &format!("proc/{name}"));
+            (name.clone(), text)
+        });
+        Self::new(Who::Floor, Files::Floor(Floor::start(texts)))
     }
 
     /// Where a file below `/proc` is read.

@@ -132,7 +132,7 @@ pub struct Floor {
 
 impl Floor {
     /// Serves these texts by name.
-    pub fn start(texts: &[(&str, String)]) -> Self {
+    pub fn start(texts: impl Iterator<Item = (String, String)>) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let (from, point) = (dir.path().join("texts"), dir.path().join("mnt"));
         fs::create_dir(&from).expect("a directory");

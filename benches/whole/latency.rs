@@ -4,22 +4,52 @@ use std::time::Duration;
 
 use crate::common::load::Figures;
 use crate::common::{Cell, run};
-use crate::contender::{Contender, container};
+use crate::contender::{Contender, Who, container};
 use crate::median;
 
-const FILES: [&str; 6] = [
-    "meminfo",
-    "stat",
-    "uptime",
-    "cpuinfo",
-    "loadavg",
-    "diskstats",
-];
-const READERS: [usize; 3] = [1, 2, 8];
-const ROUNDS: usize = 7;
+/// What is measured.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Files below /proc
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "meminfo,stat,uptime,cpuinfo,loadavg,diskstats"
+    )]
+    files: Vec<String>,
+    /// How many read at the same time
+    #[arg(long, value_delimiter = ',', default_value = "1,2,8")]
+    readers: Vec<usize>,
+    /// Who is read
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "native,floor,ours,lxcfs"
+    )]
+    who: Vec<Who>,
+    /// Rounds of 0.4 s for each, whose median counts
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+}
+
+/// What is measured of the first reads.
+#[derive(Debug, clap::Args)]
+pub struct FirstOptions {
+    /// New containers for each
+    #[arg(long, default_value_t = 15)]
+    count: usize,
+    /// Who is read
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "native,floor,ours,lxcfs"
+    )]
+    who: Vec<Who>,
+}
+
 const ROUND_TIME: Duration = Duration::from_millis(400);
-/// New containers for the first read.
-const FIRST_READS: usize = 15;
 
 /// The first argument that makes this program a reader inside the container.
 pub const READER: &str = "--read";
@@ -77,9 +107,15 @@ impl Medians {
 }
 
 /// Rounds of all contenders in turn; the first one only warms up.
-fn rounds(cell: &Cell, contenders: &[Contender], file: &str, readers: usize) -> Vec<Medians> {
+fn measure_all(
+    cell: &Cell,
+    contenders: &[Contender],
+    file: &str,
+    readers: usize,
+    count: usize,
+) -> Vec<Medians> {
     let mut rounds: Vec<Vec<Round>> = contenders.iter().map(|_| Vec::new()).collect();
-    for round in 0..=ROUNDS {
+    for round in 0..=count {
         for (of, contender) in rounds.iter_mut().zip(contenders) {
             let one = measure(cell, contender, file, readers, ROUND_TIME);
             if round > 0 {
@@ -90,29 +126,32 @@ fn rounds(cell: &Cell, contenders: &[Contender], file: &str, readers: usize) -> 
     rounds.iter().map(|rounds| Medians::of(rounds)).collect()
 }
 
-/// Prints the table of all files.
-pub fn table() {
+fn start(who: &[Who], cell: &Cell, files: &[String]) -> Vec<Contender> {
+    let start = |who: &Who| who.start(cell, files);
+    who.iter().filter_map(start).collect()
+}
+
+/// Prints a line for each file, number of readers and contender.
+pub fn table(options: &Options) {
     let cell = container();
-    let ours = Contender::ours();
-    let floor = Contender::floor(&ours, &cell, &FILES);
-    let contenders: Vec<_> = [Contender::native(), floor, ours]
-        .into_iter()
-        .chain(Contender::peer())
-        .collect();
-    println!("open, read to the end, close; in one container; medians of {ROUNDS} rounds");
+    let contenders = start(&options.who, &cell, &options.files);
+    println!(
+        "open, read to the end, close; in one container; medians of {} rounds",
+        options.rounds
+    );
     println!("file      readers  who        p50 us   p99 us  reads/s   cpu us  p50/floor");
-    for file in FILES {
-        for readers in READERS {
-            let all = rounds(&cell, &contenders, file, readers);
+    for file in &options.files {
+        for readers in &options.readers {
+            let all = measure_all(&cell, &contenders, file, *readers, options.rounds);
             let floor = contenders
                 .iter()
                 .zip(&all)
-                .find(|(one, _)| one.name == "floor");
+                .find(|(one, _)| one.who == Who::Floor);
             let floor = floor.map_or(f64::NAN, |(_, medians)| medians.p50_usec);
             for (contender, medians) in contenders.iter().zip(&all) {
                 println!(
                     "{file:9} {readers:>7}  {:8} {:>8.1} {:>8.1} {:>8.0} {:>8.2} {:>10.2}",
-                    contender.name,
+                    contender.who.name(),
                     medians.p50_usec,
                     medians.p99_usec,
                     medians.per_second,
@@ -122,22 +161,25 @@ pub fn table() {
             }
         }
     }
-    drop(cell);
-    first_reads(&contenders);
 }
 
-/// The first read of a new container, from which a daemon knows nothing yet.
-fn first_reads(contenders: &[Contender]) {
-    println!("\nfirst read of a new container, us; median of {FIRST_READS}");
+/// Prints what the first read of a new container takes, of which a daemon knows nothing yet.
+pub fn first_reads(options: &FirstOptions) {
+    let file = "meminfo";
+    let contenders = start(&options.who, &container(), &[file.to_owned()]);
+    println!(
+        "first read of a new container, us; median of {}",
+        options.count
+    );
     let mut times: Vec<Vec<f64>> = contenders.iter().map(|_| Vec::new()).collect();
-    for _ in 0..FIRST_READS {
-        for (times, contender) in times.iter_mut().zip(contenders) {
+    for _ in 0..options.count {
+        for (times, contender) in times.iter_mut().zip(&contenders) {
             let cell = container();
-            let round = measure(&cell, contender, "meminfo", 1, Duration::ZERO);
+            let round = measure(&cell, contender, file, 1, Duration::ZERO);
             times.push(round.figures.p50.as_secs_f64() * 1e6);
         }
     }
     for (contender, times) in contenders.iter().zip(times) {
-        println!("{:8} {:>8.0}", contender.name, median(times));
+        println!("{:8} {:>8.0}", contender.who.name(), median(times));
     }
 }

@@ -8,15 +8,31 @@ use std::time::{Duration, Instant};
 
 use crate::common::load::read_once;
 use crate::common::{Cgroup, patience, wait_for};
-use crate::contender::{Contender, container};
+use crate::contender::{Contender, DaemonOptions, Who, container};
 use crate::median;
 
 /// The first argument that makes this program the reader of one container, at a pace.
 pub const PACED: &str = "--paced";
 
-const COUNTS: [usize; 4] = [1, 100, 1000, 2000];
+/// What is measured.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// How many containers
+    #[arg(long, value_delimiter = ',', default_value = "1,100,1000,2000")]
+    counts: Vec<usize>,
+    #[command(flatten)]
+    common: DaemonOptions,
+}
+
+/// What is measured of containers that come and go.
+#[derive(Debug, clap::Args)]
+pub struct ChurnOptions {
+    /// How many containers
+    #[arg(long, default_value_t = 100_000)]
+    count: usize,
+}
+
 const PERIOD: Duration = Duration::from_millis(100);
-const TIME: Duration = Duration::from_secs(20);
 /// What containers read, in turn.
 const FILES: [&str; 3] = ["meminfo", "stat", "uptime"];
 const SPINNING_READERS: &str = "64";
@@ -97,23 +113,21 @@ impl Paced {
 }
 
 /// Prints what a read costs by the number of containers that each read ten times a second.
-pub fn table() {
+pub fn table(options: &Options) {
     println!(
         "each container reads ten times a second: {}; {} s",
         FILES.join(", "),
-        TIME.as_secs()
+        options.common.seconds
     );
     println!("who       containers   p50 us   p99 us  cpu %   rss kB     fds");
-    for count in COUNTS {
-        for make in [Contender::peer, || Some(Contender::ours())] {
-            if let Some(contender) = make() {
-                many(&contender, count);
-            }
+    for count in &options.counts {
+        for contender in options.common.daemons() {
+            many(&contender, *count, options.common.time());
         }
     }
 }
 
-fn many(contender: &Contender, count: usize) {
+fn many(contender: &Contender, count: usize, time: Duration) {
     let paths = FILES.map(|file| contender.path(file));
     let mut all: Vec<_> = (0..count).map(|_| Paced::start(&paths)).collect();
     // All have read each file by then.
@@ -121,7 +135,7 @@ fn many(contender: &Contender, count: usize) {
     let before = contender.cpu_time();
     let start = Instant::now();
     all.iter_mut().for_each(Paced::begin);
-    std::thread::sleep(TIME);
+    std::thread::sleep(time);
     let cpu =
         contender.cpu_time().saturating_sub(before).as_secs_f64() / start.elapsed().as_secs_f64();
     let (rss_kb, fds) = (contender.rss_kb(), contender.open_fds());
@@ -135,7 +149,7 @@ fn many(contender: &Contender, count: usize) {
     };
     println!(
         "{:8} {count:>11} {:>8.0} {:>8.0} {:>6.1} {rss_kb:>8} {fds:>7}",
-        contender.name,
+        contender.who.name(),
         at(0.5),
         at(0.99),
         cpu * 100.0,
@@ -143,8 +157,9 @@ fn many(contender: &Contender, count: usize) {
 }
 
 /// Containers that come, read once and go: memory and file descriptors must not grow.
-pub fn churn(count: usize) {
-    let contender = Contender::ours();
+pub fn churn(options: &ChurnOptions) {
+    let count = options.count;
+    let contender = Who::Ours.start_daemon().expect("the daemon");
     let path = contender.path("meminfo");
     let own = Cgroup::of(i32::try_from(std::process::id()).expect("a pid"));
     let mut buffer = vec![0; 64 << 10];
@@ -175,16 +190,16 @@ pub fn churn(count: usize) {
 }
 
 /// What a container with 64 readers that never pause costs the others.
-pub fn spinning() {
+pub fn spinning(options: &DaemonOptions) {
+    let time = options.time();
     println!(
         "p99 of ten other containers, us, without and with one that has {SPINNING_READERS} readers without a pause"
     );
-    for make in [Contender::peer, || Some(Contender::ours())] {
-        let Some(contender) = make() else { continue };
-        let calm = others_p99(&contender);
+    for contender in options.daemons() {
+        let calm = others_p99(&contender, time);
         let cell = container();
         let program = std::env::current_exe().expect("this program");
-        let msec = (TIME * 2).as_millis().to_string();
+        let msec = (time * 2).as_millis().to_string();
         let path = contender.path("meminfo");
         let mut spinning = cell.spawn(&[
             program.to_str().expect("ASCII"),
@@ -193,23 +208,23 @@ pub fn spinning() {
             SPINNING_READERS,
             &msec,
         ]);
-        let busy = others_p99(&contender);
+        let busy = others_p99(&contender, time);
         drop(cell);
         let _ = spinning.wait();
         println!(
             "{:8} {calm:>8.0} {busy:>8.0} {:>6.2}",
-            contender.name,
+            contender.who.name(),
             busy / calm
         );
     }
 }
 
-fn others_p99(contender: &Contender) -> f64 {
+fn others_p99(contender: &Contender, time: Duration) -> f64 {
     let paths = FILES.map(|file| contender.path(file));
     let mut others: Vec<_> = (0..10).map(|_| Paced::start(&paths)).collect();
     std::thread::sleep(PERIOD * 10);
     others.iter_mut().for_each(Paced::begin);
-    std::thread::sleep(TIME);
+    std::thread::sleep(time);
     let p99 = others.into_iter().map(|other| {
         let mut times = other.end();
         times.sort_by(f64::total_cmp);

@@ -5,14 +5,26 @@ use std::time::{Duration, Instant};
 use std::process::{Child, Command, Stdio};
 
 use crate::common::Cgroup;
-use crate::contender::Contender;
+use crate::contender::{Contender, DaemonOptions};
 
 /// The first argument that makes this program a process with many idle threads, that reads a file now and then.
 pub const IDLE: &str = "--idle";
 
-const CONTAINERS: usize = 1000;
-const THREADS: usize = 20;
-const TIME: Duration = Duration::from_secs(60);
+/// What is measured.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// How many containers
+    #[arg(long, default_value_t = 1000)]
+    count: usize,
+    /// Tasks of each
+    #[arg(long, default_value_t = 20)]
+    tasks: usize,
+    #[command(flatten)]
+    common: DaemonOptions,
+}
+
+/// Every container has been looked at once by then.
+const SETTLE: Duration = Duration::from_secs(6);
 
 /// Sleeps with this many threads for ever.
 pub fn idle(threads: usize) {
@@ -44,7 +56,7 @@ impl Drop for Idle {
     }
 }
 
-fn start(contender: &Contender, is_read: bool) -> Idle {
+fn start(contender: &Contender, tasks: usize, is_read: bool) -> Idle {
     let cgroup = Cgroup::create();
     let first = if is_read {
         format!("cat {} > /dev/null\n", contender.path("loadavg"))
@@ -55,7 +67,7 @@ fn start(contender: &Contender, is_read: bool) -> Idle {
     let child = Command::new("sh")
         .args(["-ec", &script, "start"])
         .arg(std::env::current_exe().expect("this program"))
-        .args([IDLE, &THREADS.to_string()])
+        .args([IDLE, &tasks.to_string()])
         .stdin(Stdio::null())
         .spawn()
         .expect("starting a container");
@@ -63,26 +75,25 @@ fn start(contender: &Contender, is_read: bool) -> Idle {
 }
 
 /// Prints the share of a CPU that the daemon takes while nobody reads.
-pub fn table() {
+pub fn table(options: &Options) {
     println!(
-        "{CONTAINERS} containers of {THREADS} tasks; share of one CPU over {} s in which nobody reads",
-        TIME.as_secs()
+        "{} containers of {} tasks; share of one CPU over {} s in which nobody reads",
+        options.count, options.tasks, options.common.seconds
     );
     println!("who       read before    cpu %");
-    for make in [Contender::peer, || Some(Contender::ours())] {
-        for is_read in [false, true] {
-            let Some(contender) = make() else { continue };
-            let containers: Vec<_> = (0..CONTAINERS)
-                .map(|_| start(&contender, is_read))
+    for is_read in [false, true] {
+        for contender in options.common.daemons() {
+            let containers: Vec<_> = (0..options.count)
+                .map(|_| start(&contender, options.tasks, is_read))
                 .collect();
-            std::thread::sleep(Duration::from_secs(6));
+            std::thread::sleep(SETTLE);
             let (before, begin) = (contender.cpu_time(), Instant::now());
-            std::thread::sleep(TIME);
+            std::thread::sleep(options.common.time());
             let cpu = contender.cpu_time().saturating_sub(before).as_secs_f64();
             let share = cpu / begin.elapsed().as_secs_f64() * 100.0;
             println!(
                 "{:8} {:>12} {share:>8.2}",
-                contender.name,
+                contender.who.name(),
                 if is_read { "yes" } else { "no" }
             );
             drop(containers);
