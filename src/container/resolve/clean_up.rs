@@ -1,0 +1,151 @@
+//! Drops containers that have ended, and the places where nobody reads any more.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use nix::sys::resource::{Resource, getrlimit};
+
+use super::{Containers, Place, Resolved};
+use crate::container::Container;
+use crate::host::boottime_nsec;
+
+/// How long an unused place is remembered.
+const KEEP_UNUSED_NSEC: u64 = 60_000_000_000;
+
+/// With fewer containers than this, those that have ended wait for the regular clean-up.
+pub(super) const FEW_CONTAINERS: usize = 256;
+
+impl Containers {
+    /// Before one more place is remembered: drops what has ended if there is much of it, and
+    /// what can be spared if files become scarce.
+    pub(super) fn keep_within_bounds(&self) {
+        if self.known() >= self.many_containers.load(Ordering::Relaxed) {
+            self.forget_ended();
+            let many = FEW_CONTAINERS.max(self.known().saturating_mul(2));
+            self.many_containers.store(many, Ordering::Relaxed);
+        }
+        if self.is_crowded() {
+            self.make_room();
+        }
+    }
+
+    /// Forgets where readers stand, so that the next request looks everything up anew.
+    /// For a container whose cgroup turned out to have been removed.
+    pub fn forget(&self, container: &Container) {
+        self.familiar.clear();
+        self.places
+            .write()
+            .retain(|_, resolved| !std::ptr::eq(Arc::as_ptr(&resolved.container), container));
+        container.retire();
+        self.by_identity
+            .lock()
+            .retain(|_, known| !std::ptr::eq(Arc::as_ptr(known), container));
+    }
+
+    /// How many containers are known now.
+    fn known(&self) -> usize {
+        self.by_identity.lock().len()
+    }
+
+    /// Whether three quarters of the fds that this process may have are in use. The kernel
+    /// gives out the lowest number that is free.
+    fn is_crowded(&self) -> bool {
+        let Ok((limit, _)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+            return false;
+        };
+        let number = File::open("/").map(|file| u64::try_from(file.as_raw_fd()).unwrap_or(0));
+        number.map_or(true, |number| number >= limit / 4 * 3)
+    }
+
+    /// Closes the files of containers that have ended and of those that were not read from
+    /// for the longest time. They go on from the journal when they are read from again.
+    fn make_room(&self) {
+        self.forget_ended();
+        if !self.is_crowded() {
+            return;
+        }
+        self.familiar.clear();
+        forget_older_half(&mut self.places.write());
+        self.by_identity.lock().retain(|_, container| {
+            // Only the map still has it, which nobody else can look into now.
+            let is_used = Arc::strong_count(container) > 1;
+            if !is_used {
+                container.retire();
+            }
+            is_used
+        });
+        self.pid_namespaces.forget_unused();
+        self.cgroup_namespaces.forget_unused();
+        self.layout.forget_unused();
+    }
+
+    /// Drops what is not needed any more: places that were not read from lately, and
+    /// containers whose cgroup has been removed.
+    pub fn clean_up(&self) {
+        let now = boottime_nsec();
+        self.familiar.clear();
+        self.places.write().retain(|_, resolved| {
+            now.saturating_sub(resolved.last_used_nsec.load(Ordering::Relaxed)) < KEEP_UNUSED_NSEC
+        });
+        self.forget_ended();
+    }
+
+    /// Drops containers whose cgroup has been removed.
+    fn forget_ended(&self) {
+        let mut ended = self.all();
+        ended.retain(|container| !container.cgroup.is_alive());
+        if !ended.is_empty() {
+            self.familiar.clear();
+            let ended: HashSet<_> = ended
+                .iter()
+                .inspect(|one| one.retire())
+                .map(Arc::as_ptr)
+                .collect();
+            let has_ended = |container: &Arc<Container>| ended.contains(&Arc::as_ptr(container));
+            let mut places = self.places.write();
+            places.retain(|_, resolved| !has_ended(&resolved.container));
+            drop(places);
+            let mut known = self.by_identity.lock();
+            known.retain(|_, container| !has_ended(container));
+        }
+        self.journal.forget_ended(|owner| {
+            let mut directories = owner.directories.iter();
+            directories.all(|directory| self.layout.has(directory))
+        });
+        self.pid_namespaces.forget_unused();
+        self.cgroup_namespaces.forget_unused();
+        self.layout.forget_unused();
+    }
+}
+
+/// Drops the places that were not read from for the longest time.
+pub(super) fn forget_older_half(places: &mut HashMap<Place, Arc<Resolved>>) {
+    let last_used = |resolved: &Resolved| resolved.last_used_nsec.load(Ordering::Relaxed);
+    let mut times: Vec<_> = places
+        .values()
+        .map(|resolved| last_used(resolved))
+        .collect();
+    if times.is_empty() {
+        return;
+    }
+    let middle = times.len() / 2;
+    let (_, median, _) = times.select_nth_unstable(middle);
+    let median = *median;
+    places.retain(|_, resolved| last_used(resolved) > median);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Containers stay known for longer than the places of their readers.
+    #[test]
+    fn room_can_be_made_where_no_place_is_known() {
+        let mut places = HashMap::new();
+        forget_older_half(&mut places);
+        assert!(places.is_empty());
+    }
+}
