@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use crate::common::daemon::binary;
-use crate::common::{Cell, Cgroup, Daemon, Limits};
+use crate::common::{Cell, Cgroup, Daemon, Limits, open_fds, pss_kb};
 use crate::floor::Floor;
 
 const PEER: &str = "/usr/bin/lxcfs";
@@ -36,19 +36,11 @@ impl Who {
         }
     }
 
-    /// Starts it, if there is such a program. `cell` is where the floor takes the length of its files from.
-    pub fn start(self, cell: &Cell, files: &[String]) -> Option<Contender> {
-        match self {
-            Self::Native => Some(Contender::new(self, Files::Native)),
-            Self::Floor => Some(Contender::floor(cell, files)),
-            Self::Ours | Self::Lxcfs | Self::Other => self.start_daemon(),
-        }
-    }
-
-    /// Starts one of the daemons, if there is such a program.
-    pub fn start_daemon(self) -> Option<Contender> {
+    /// Starts it, if there is such a program, to be read the given files of.
+    pub fn start(self, files: &[&str]) -> Option<Contender> {
         let (program, args): (_, &[_]) = match self {
-            Self::Native | Self::Floor => return None,
+            Self::Native => return Some(Contender::new(self, Files::Native)),
+            Self::Floor => return Some(Contender::floor(files)),
             Self::Ours => (binary(), &[]),
             // The load average is what the others show too.
             Self::Lxcfs => (PEER.into(), &["-l"]),
@@ -60,28 +52,6 @@ impl Who {
         }
         let daemon = Daemon::start_as(&program, args);
         Some(Contender::new(self, Files::Daemon(daemon)))
-    }
-}
-
-/// Which daemons are measured and for how long.
-#[derive(Debug, clap::Args)]
-pub struct DaemonOptions {
-    /// Who is read
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "lxcfs,ours")]
-    who: Vec<Who>,
-    /// How long each is watched
-    #[arg(long, default_value_t = 20)]
-    pub seconds: u64,
-}
-
-impl DaemonOptions {
-    /// Starts one after the other.
-    pub fn daemons(&self) -> impl Iterator<Item = Contender> {
-        self.who.iter().filter_map(|who| who.start_daemon())
-    }
-
-    pub fn time(&self) -> Duration {
-        Duration::from_secs(self.seconds)
     }
 }
 
@@ -126,11 +96,11 @@ impl Contender {
     }
 
     /// Constant texts of the length that the daemon's have in a container.
-    fn floor(cell: &Cell, files: &[String]) -> Self {
-        let daemon = Daemon::start(&[]);
+    fn floor(files: &[&str]) -> Self {
+        let (daemon, cell) = (Daemon::start(&[]), container());
         let texts = files.iter().map(|name| {
             let text = cell.read(&daemon, &format!("proc/{name}"));
-            (name.clone(), text)
+            ((*name).to_owned(), text)
         });
         Self::new(Who::Floor, Files::Floor(Floor::start(texts)))
     }
@@ -153,7 +123,8 @@ impl Contender {
     pub fn rss_kb(&self) -> u64 {
         match &self.files {
             Files::Daemon(daemon) => daemon.rss_kb(),
-            Files::Native | Files::Floor(_) => 0,
+            Files::Floor(floor) => pss_kb(floor.pid()).unwrap_or_default(),
+            Files::Native => 0,
         }
     }
 
@@ -162,9 +133,10 @@ impl Contender {
         match &self.files {
             Files::Daemon(daemon) => {
                 let processes = daemon.processes().into_iter();
-                processes.map(crate::common::open_fds).sum()
+                processes.map(open_fds).sum()
             }
-            Files::Native | Files::Floor(_) => 0,
+            Files::Floor(floor) => open_fds(floor.pid()),
+            Files::Native => 0,
         }
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::common::load::Figures;
 use crate::common::{Cell, run};
 use crate::contender::{Contender, Who, container};
-use crate::median;
+use crate::targets::Targets;
+use crate::{median, ratio};
 
 /// What is measured.
 #[derive(Debug, clap::Args)]
@@ -84,7 +85,7 @@ fn measure(
 }
 
 /// Medians over the rounds.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Medians {
     p50_usec: f64,
     p99_usec: f64,
@@ -93,6 +94,14 @@ struct Medians {
 }
 
 impl Medians {
+    /// Of one who was not measured.
+    const UNKNOWN: Self = Self {
+        p50_usec: f64::NAN,
+        p99_usec: f64::NAN,
+        per_second: f64::NAN,
+        cpu_usec: f64::NAN,
+    };
+
     fn of(rounds: &[Round]) -> Self {
         let over = |figure: fn(&Round) -> f64| median(rounds.iter().map(figure).collect());
         Self {
@@ -126,51 +135,92 @@ fn measure_all(
     rounds.iter().map(|rounds| Medians::of(rounds)).collect()
 }
 
-fn start(who: &[Who], cell: &Cell, files: &[String]) -> Vec<Contender> {
-    let start = |who: &Who| who.start(cell, files);
-    who.iter().filter_map(start).collect()
+fn start(who: &[Who], files: &[&str]) -> Vec<Contender> {
+    who.iter().filter_map(|who| who.start(files)).collect()
 }
 
 /// Prints a line for each file, number of readers and contender.
-pub fn table(options: &Options) {
+pub fn table(options: &Options, targets: &mut Targets) {
+    let files: Vec<&str> = options.files.iter().map(String::as_str).collect();
+    let contenders = start(&options.who, &files);
     let cell = container();
-    let contenders = start(&options.who, &cell, &options.files);
     println!(
         "open, read to the end, close; in one container; medians of {} rounds",
         options.rounds
     );
-    println!("file      readers  who        p50 us   p99 us  reads/s   cpu us  p50/floor");
-    for file in &options.files {
+    println!(
+        "                                                                  / floor  |  / lxcfs"
+    );
+    println!(
+        "file      readers  who        p50 us   p99 us  reads/s  cpu us      p50  |   p50   p99  reads/s   cpu"
+    );
+    for file in files {
         for readers in &options.readers {
             let all = measure_all(&cell, &contenders, file, *readers, options.rounds);
-            let floor = contenders
-                .iter()
-                .zip(&all)
-                .find(|(one, _)| one.who == Who::Floor);
-            let floor = floor.map_or(f64::NAN, |(_, medians)| medians.p50_usec);
+            let of = |who| {
+                let mut found = contenders
+                    .iter()
+                    .zip(&all)
+                    .filter(|(one, _)| one.who == who);
+                found
+                    .next()
+                    .map_or(Medians::UNKNOWN, |(_, medians)| *medians)
+            };
+            let (floor, peer) = (of(Who::Floor), of(Who::Lxcfs));
             for (contender, medians) in contenders.iter().zip(&all) {
                 println!(
-                    "{file:9} {readers:>7}  {:8} {:>8.1} {:>8.1} {:>8.0} {:>8.2} {:>10.2}",
+                    "{file:9} {readers:>7}  {:8} {:>8.1} {:>8.1} {:>8.0} {:>7.1} {:>8.2}  | {:>5.2} {:>5.2} {:>8.2} {:>5.2}",
                     contender.who.name(),
                     medians.p50_usec,
                     medians.p99_usec,
                     medians.per_second,
                     medians.cpu_usec,
-                    medians.p50_usec / floor,
+                    medians.p50_usec / floor.p50_usec,
+                    medians.p50_usec / peer.p50_usec,
+                    medians.p99_usec / peer.p99_usec,
+                    medians.per_second / peer.per_second,
+                    medians.cpu_usec / peer.cpu_usec,
                 );
             }
+            judge(targets, file, *readers, &of(Who::Ours), &floor, &peer);
         }
     }
 }
 
+fn judge(
+    targets: &mut Targets,
+    file: &str,
+    readers: usize,
+    ours: &Medians,
+    floor: &Medians,
+    peer: &Medians,
+) {
+    let what = |figure| format!("{file}, readers: {readers}; {figure}");
+    match readers {
+        1 => {
+            let above_floor = match file {
+                "uptime" | "loadavg" | "cpuinfo" => 1.25,
+                _ => 1.5,
+            };
+            let (p50, p99) = (ours.p50_usec, ours.p99_usec);
+            targets.at_most(above_floor, p50 / floor.p50_usec, what("median / floor"));
+            targets.at_most(0.25, p50 / peer.p50_usec, what("median / lxcfs"));
+            targets.at_most(1.0 / 3.0, p99 / peer.p99_usec, what("p99 / lxcfs"));
+        }
+        8 => {
+            let per_second = ours.per_second / peer.per_second;
+            let cpu = ours.cpu_usec / peer.cpu_usec;
+            targets.at_least(6.0, per_second, what("reads per second / lxcfs"));
+            targets.at_most(0.25, cpu, what("CPU time per read / lxcfs"));
+        }
+        _ => {}
+    }
+}
+
 /// Prints what the first read of a new container takes, of which a daemon knows nothing yet.
-pub fn first_reads(options: &FirstOptions) {
+pub fn first_reads(options: &FirstOptions, targets: &mut Targets) {
     let file = "meminfo";
-    let contenders = start(&options.who, &container(), &[file.to_owned()]);
-    println!(
-        "first read of a new container, us; median of {}",
-        options.count
-    );
+    let contenders = start(&options.who, &[file]);
     let mut times: Vec<Vec<f64>> = contenders.iter().map(|_| Vec::new()).collect();
     for _ in 0..options.count {
         for (times, contender) in times.iter_mut().zip(&contenders) {
@@ -179,7 +229,17 @@ pub fn first_reads(options: &FirstOptions) {
             times.push(round.figures.p50.as_secs_f64() * 1e6);
         }
     }
+    println!(
+        "first read of a new container; medians of {}",
+        options.count
+    );
+    println!("who             us");
+    let mut medians = Vec::new();
     for (contender, times) in contenders.iter().zip(times) {
-        println!("{:8} {:>8.0}", contender.who.name(), median(times));
+        let usec = median(times);
+        println!("{:8} {usec:>8.0}", contender.who.name());
+        medians.push((contender.who, usec));
     }
+    let ratio = ratio(&medians, Who::Ours, Who::Lxcfs);
+    targets.at_most(0.1, ratio, "first read of a new container / lxcfs");
 }

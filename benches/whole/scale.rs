@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use crate::common::load::read_once;
 use crate::common::{Cgroup, patience, wait_for};
-use crate::contender::{Contender, DaemonOptions, Who, container};
+use crate::contender::{Contender, Who, container};
 use crate::median;
+use crate::targets::Targets;
 
 /// The first argument that makes this program the reader of one container, at a pace.
 pub const PACED: &str = "--paced";
@@ -20,8 +21,17 @@ pub struct Options {
     /// How many containers
     #[arg(long, value_delimiter = ',', default_value = "1,100,1000,2000")]
     counts: Vec<usize>,
-    #[command(flatten)]
-    common: DaemonOptions,
+    /// Who is read
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "floor,lxcfs,ours"
+    )]
+    who: Vec<Who>,
+    /// How long each is watched
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
 }
 
 /// What is measured of containers that come and go.
@@ -30,6 +40,22 @@ pub struct ChurnOptions {
     /// How many containers
     #[arg(long, default_value_t = 100_000)]
     count: usize,
+}
+
+/// What is measured beside readers that never pause.
+#[derive(Debug, clap::Args)]
+pub struct SpinningOptions {
+    /// Who is read
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "native,floor,lxcfs,ours"
+    )]
+    who: Vec<Who>,
+    /// How long the others read
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
 }
 
 const PERIOD: Duration = Duration::from_millis(100);
@@ -113,21 +139,60 @@ impl Paced {
 }
 
 /// Prints what a read costs by the number of containers that each read ten times a second.
-pub fn table(options: &Options) {
+pub fn table(options: &Options, targets: &mut Targets) {
     println!(
         "each container reads ten times a second: {}; {} s",
         FILES.join(", "),
-        options.common.seconds
+        options.seconds
     );
     println!("who       containers   p50 us   p99 us  cpu %   rss kB     fds");
+    let mut of_one = None;
     for count in &options.counts {
-        for contender in options.common.daemons() {
-            many(&contender, *count, options.common.time());
+        for who in &options.who {
+            let Some(contender) = who.start(&FILES) else {
+                continue;
+            };
+            let load = many(&contender, *count, Duration::from_secs(options.seconds));
+            println!(
+                "{:8} {count:>11} {:>8.0} {:>8.0} {:>6.1} {:>8} {:>7}",
+                who.name(),
+                load.p50_usec,
+                load.p99_usec,
+                load.cpu_share * 100.0,
+                load.rss_kb,
+                load.fds,
+            );
+            match (who, count, &of_one) {
+                (Who::Ours, 1, _) => of_one = Some(load),
+                (Who::Ours, 1000, Some(of_one)) => judge(targets, &load, of_one),
+                _ => {}
+            }
         }
     }
 }
 
-fn many(contender: &Contender, count: usize, time: Duration) {
+/// What many containers see and cost.
+#[derive(Debug)]
+struct Load {
+    p50_usec: f64,
+    p99_usec: f64,
+    cpu_share: f64,
+    rss_kb: u64,
+    fds: usize,
+}
+
+fn judge(targets: &mut Targets, of_thousand: &Load, of_one: &Load) {
+    let what = |figure| format!("1000 containers; {figure}");
+    let p50 = of_thousand.p50_usec / of_one.p50_usec;
+    let p99 = of_thousand.p99_usec / of_one.p99_usec;
+    targets.at_most(1.3, p50, what("median / that of one"));
+    targets.at_most(1.3, p99, what("p99 / that of one"));
+    targets.at_most(0.6, of_thousand.cpu_share, what("share of one CPU"));
+    let rss_mib = of_thousand.rss_kb as f64 / 1024.0;
+    targets.at_most(10.0 + 6000.0 / 1024.0, rss_mib, what("resident MiB"));
+}
+
+fn many(contender: &Contender, count: usize, time: Duration) -> Load {
     let paths = FILES.map(|file| contender.path(file));
     let mut all: Vec<_> = (0..count).map(|_| Paced::start(&paths)).collect();
     // All have read each file by then.
@@ -136,66 +201,83 @@ fn many(contender: &Contender, count: usize, time: Duration) {
     let start = Instant::now();
     all.iter_mut().for_each(Paced::begin);
     std::thread::sleep(time);
-    let cpu =
-        contender.cpu_time().saturating_sub(before).as_secs_f64() / start.elapsed().as_secs_f64();
+    let cpu = contender.cpu_time().saturating_sub(before);
+    let cpu_share = cpu.as_secs_f64() / start.elapsed().as_secs_f64();
     let (rss_kb, fds) = (contender.rss_kb(), contender.open_fds());
     let mut times: Vec<f64> = all.into_iter().flat_map(Paced::end).collect();
     times.sort_by(f64::total_cmp);
-    let at = |share: f64| {
-        times
-            .get((times.len() as f64 * share) as usize)
-            .copied()
-            .unwrap_or(f64::NAN)
-    };
-    println!(
-        "{:8} {count:>11} {:>8.0} {:>8.0} {:>6.1} {rss_kb:>8} {fds:>7}",
-        contender.who.name(),
-        at(0.5),
-        at(0.99),
-        cpu * 100.0,
-    );
+    Load {
+        p50_usec: at(&times, 0.5),
+        p99_usec: at(&times, 0.99),
+        cpu_share,
+        rss_kb,
+        fds,
+    }
+}
+
+/// The value that has this share of sorted ones below it.
+fn at(sorted: &[f64], share: f64) -> f64 {
+    let place = (sorted.len() as f64 * share) as usize;
+    sorted.get(place).copied().unwrap_or(f64::NAN)
 }
 
 /// Containers that come, read once and go: memory and file descriptors must not grow.
-pub fn churn(options: &ChurnOptions) {
-    let count = options.count;
-    let contender = Who::Ours.start_daemon().expect("the daemon");
+pub fn churn(options: &ChurnOptions, targets: &mut Targets) {
+    let step = (options.count / 10).max(1);
+    let contender = Who::Ours.start(&[]).expect("the daemon");
     let path = contender.path("meminfo");
-    let own = Cgroup::of(i32::try_from(std::process::id()).expect("a pid"));
-    let mut buffer = vec![0; 64 << 10];
     println!("containers    rss kB     fds");
-    for number in 0..=count {
-        if number % (count / 10).max(1) == 0 {
-            println!(
-                "{number:>10} {:>9} {:>7}",
-                contender.rss_kb(),
-                contender.open_fds()
-            );
+    let mut samples = Vec::new();
+    for number in 0..=options.count {
+        if number % step == 0 {
+            let (rss_kb, fds) = (contender.rss_kb(), contender.open_fds());
+            println!("{number:>10} {rss_kb:>9} {fds:>7}");
+            samples.push((rss_kb as f64, fds as f64));
         }
-        let name = format!("lxcfs-bench-{number}");
-        let dirs = ["memory", "cpu"].map(|controller| own.dir(controller).join(&name));
-        for dir in &dirs {
-            let _ = fs::create_dir(dir);
-            fs::write(dir.join("cgroup.procs"), "0").expect("entering a cgroup");
-        }
-        read_once(Path::new(&path), &mut buffer).expect("a read");
-        for (dir, controller) in dirs.iter().zip(["memory", "cpu"]) {
-            fs::write(own.dir(controller).join("cgroup.procs"), "0").expect("leaving a cgroup");
-            let gone = wait_for(patience(5), || {
-                (fs::remove_dir(dir).is_ok() || !dir.exists()).then_some(())
-            });
-            gone.expect("removing a cgroup");
-        }
+        come_and_go(number, Path::new(&path));
+    }
+    // In the beginning it grows to what it needs.
+    let later = samples.split_off(samples.len() / 2);
+    let most = |samples: &[(f64, f64)], figure: fn(&(f64, f64)) -> f64| {
+        samples.iter().map(figure).fold(f64::NAN, f64::max)
+    };
+    let growth = |figure| most(&later, figure) / most(&samples, figure);
+    let what = |figure| format!("{} containers in turn; {figure}", options.count);
+    targets.at_most(1.1, growth(|sample| sample.0), what("growth of memory"));
+    targets.at_most(1.1, growth(|sample| sample.1), what("growth of fds"));
+}
+
+/// A container that reads once.
+fn come_and_go(number: usize, path: &Path) {
+    let own = Cgroup::of(i32::try_from(std::process::id()).expect("a pid"));
+    let controllers = ["memory", "cpu"];
+    let name = format!("lxcfs-bench-{number}");
+    let dirs = controllers.map(|controller| own.dir(controller).join(&name));
+    for dir in &dirs {
+        let _ = fs::create_dir(dir);
+        fs::write(dir.join("cgroup.procs"), "0").expect("entering a cgroup");
+    }
+    read_once(path, &mut [0; 8 << 10]).expect("a read");
+    for (dir, controller) in dirs.iter().zip(controllers) {
+        fs::write(own.dir(controller).join("cgroup.procs"), "0").expect("leaving a cgroup");
+        let gone = wait_for(patience(5), || {
+            (fs::remove_dir(dir).is_ok() || !dir.exists()).then_some(())
+        });
+        gone.expect("removing a cgroup");
     }
 }
 
 /// What a container with 64 readers that never pause costs the others.
-pub fn spinning(options: &DaemonOptions) {
-    let time = options.time();
+pub fn spinning(options: &SpinningOptions, targets: &mut Targets) {
+    let time = Duration::from_secs(options.seconds);
     println!(
-        "p99 of ten other containers, us, without and with one that has {SPINNING_READERS} readers without a pause"
+        "p99 of ten other containers, without and with one that has {SPINNING_READERS} readers without a pause"
     );
-    for contender in options.daemons() {
+    println!("who       calm us  busy us  busy / calm");
+    for who in &options.who {
+        let Some(contender) = who.start(&FILES) else {
+            continue;
+        };
         let calm = others_p99(&contender, time);
         let cell = container();
         let program = std::env::current_exe().expect("this program");
@@ -212,10 +294,14 @@ pub fn spinning(options: &DaemonOptions) {
         drop(cell);
         let _ = spinning.wait();
         println!(
-            "{:8} {calm:>8.0} {busy:>8.0} {:>6.2}",
-            contender.who.name(),
+            "{:8} {calm:>8.0} {busy:>8.0} {:>12.2}",
+            who.name(),
             busy / calm
         );
+        if *who == Who::Ours {
+            let what = format!("beside {SPINNING_READERS} readers without a pause; rise of p99");
+            targets.at_most(2.0, busy / calm, what);
+        }
     }
 }
 
@@ -228,10 +314,7 @@ fn others_p99(contender: &Contender, time: Duration) -> f64 {
     let p99 = others.into_iter().map(|other| {
         let mut times = other.end();
         times.sort_by(f64::total_cmp);
-        times
-            .get(times.len() * 99 / 100)
-            .copied()
-            .unwrap_or(f64::NAN)
+        at(&times, 0.99)
     });
     median(p99.collect())
 }

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use std::process::{Child, Command, Stdio};
 
 use crate::common::Cgroup;
-use crate::contender::{Contender, DaemonOptions};
+use crate::contender::{Contender, Who};
+use crate::targets::Targets;
 
 /// The first argument that makes this program a process with many idle threads, that reads a file now and then.
 pub const IDLE: &str = "--idle";
@@ -19,8 +20,12 @@ pub struct Options {
     /// Tasks of each
     #[arg(long, default_value_t = 20)]
     tasks: usize,
-    #[command(flatten)]
-    common: DaemonOptions,
+    /// Whose
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "lxcfs,ours")]
+    who: Vec<Who>,
+    /// How long each is watched
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
 }
 
 /// Every container has been looked at once by then.
@@ -75,28 +80,35 @@ fn start(contender: &Contender, tasks: usize, is_read: bool) -> Idle {
 }
 
 /// Prints the share of a CPU that the daemon takes while nobody reads.
-pub fn table(options: &Options) {
+pub fn table(options: &Options, targets: &mut Targets) {
     println!(
         "{} containers of {} tasks; share of one CPU over {} s in which nobody reads",
-        options.count, options.tasks, options.common.seconds
+        options.count, options.tasks, options.seconds
     );
     println!("who       read before    cpu %");
     for is_read in [false, true] {
-        for contender in options.common.daemons() {
+        for who in &options.who {
+            let Some(contender) = who.start(&[]) else {
+                continue;
+            };
             let containers: Vec<_> = (0..options.count)
                 .map(|_| start(&contender, options.tasks, is_read))
                 .collect();
             std::thread::sleep(SETTLE);
             let (before, begin) = (contender.cpu_time(), Instant::now());
-            std::thread::sleep(options.common.time());
+            std::thread::sleep(Duration::from_secs(options.seconds));
             let cpu = contender.cpu_time().saturating_sub(before).as_secs_f64();
-            let share = cpu / begin.elapsed().as_secs_f64() * 100.0;
-            println!(
-                "{:8} {:>12} {share:>8.2}",
-                contender.who.name(),
-                if is_read { "yes" } else { "no" }
-            );
+            let percent = cpu / begin.elapsed().as_secs_f64() * 100.0;
             drop(containers);
+            let (word, most) = if is_read { ("yes", 2.0) } else { ("no", 0.1) };
+            println!("{:8} {word:>12} {percent:>8.2}", who.name());
+            if *who == Who::Ours {
+                let what = format!(
+                    "load averages, {} containers, read before: {word}; CPU %",
+                    options.count
+                );
+                targets.at_most(most, percent, what);
+            }
         }
     }
 }
