@@ -165,7 +165,6 @@ fn of_cpus(criterion: &mut Criterion) {
         let softirqs = host.softirqs.clone().unwrap_or_default();
         let input = view::stat::Input {
             cpus: &cpus,
-            ticks_per_sec: 100,
             interrupts: 68_343,
             interrupt_columns: host.interrupt_columns,
             context_switches: 70_110,

@@ -20,7 +20,7 @@ use crate::cgroup::account::{Memory, Swap};
 use crate::cgroup::{Controller, FdBudget, Layout};
 use crate::container::apportion::Disk;
 use crate::container::policy::{Policy, Uptime};
-use crate::container::{Containers, Gone, Journal, Lull, Resolved, TICK_NSEC, Tasks};
+use crate::container::{Containers, Gone, Journal, Lull, Resolved, Tasks};
 use crate::host::{Host, boottime_nsec};
 use crate::parse::cpu_list::CpuSet;
 use crate::parse::diskstats::Device;
@@ -236,7 +236,6 @@ impl Views {
         let host = self.host.stat();
         let input = view::stat::Input {
             cpus: &activity.cpus,
-            ticks_per_sec: 1_000_000_000 / TICK_NSEC,
             interrupts: activity.interrupts,
             interrupt_columns: host.interrupt_columns,
             context_switches: activity.context_switches,

@@ -58,12 +58,12 @@ fn put_u64(out: &mut Vec<u8>, value: u64) {
     put_u64_padded(out, value, 0);
 }
 
-/// Appends `value` in decimal, with spaces before it up to `width` characters.
+/// Appends `value` in decimal, with spaces before it up to `width` characters, 20 at most.
 fn put_u64_padded(out: &mut Vec<u8>, value: u64, width: usize) {
-    let mut digits = [0_u8; 20];
-    let mut start = digits.len();
+    let mut field = [b' '; 20];
+    let mut start = field.len();
     let mut rest = value;
-    for digit in digits.iter_mut().rev() {
+    for digit in field.iter_mut().rev() {
         *digit = b'0' + (rest % 10) as u8;
         rest /= 10;
         start -= 1;
@@ -71,9 +71,8 @@ fn put_u64_padded(out: &mut Vec<u8>, value: u64, width: usize) {
             break;
         }
     }
-    let digits = digits.get(start..).unwrap_or_default();
-    put_spaces(out, width.saturating_sub(digits.len()));
-    out.extend_from_slice(digits);
+    let start = start.min(field.len().saturating_sub(width));
+    out.extend_from_slice(field.get(start..).unwrap_or_default());
 }
 
 /// Appends a number of hundredths as a decimal with two places.

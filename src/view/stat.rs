@@ -1,6 +1,7 @@
 //! `/proc/stat` (kernel: Documentation/filesystems/proc.rst, "/proc/stat").
 
 use super::{Class, put, put_u64};
+use crate::container::TICK_NSEC;
 use crate::container::cpu_time::Cpu;
 
 /// What the file is made of.
@@ -8,8 +9,6 @@ use crate::container::cpu_time::Cpu;
 pub struct Input<'a> {
     /// Time by CPU shown, in ascending order of ids.
     pub cpus: &'a [Cpu],
-    /// `USER_HZ`, the unit of all times in the file.
-    pub ticks_per_sec: u64,
     /// Interrupts of the container's share.
     pub interrupts: u64,
     /// How many single interrupts the host's `intr` line has; they are zero here.
@@ -52,7 +51,7 @@ const COLUMNS: usize = 10;
 pub fn render(input: &Input<'_>, out: &mut Vec<u8>) {
     let mut sum = [0; COLUMNS];
     for cpu in input.cpus {
-        for (sum, ticks) in sum.iter_mut().zip(cpu_ticks(cpu, input.ticks_per_sec)) {
+        for (sum, ticks) in sum.iter_mut().zip(cpu_ticks(cpu)) {
             *sum = ticks.saturating_add(*sum);
         }
     }
@@ -61,7 +60,7 @@ pub fn render(input: &Input<'_>, out: &mut Vec<u8>) {
     for cpu in input.cpus {
         put(out, "cpu");
         put_u64(out, cpu.id as u64);
-        put_columns(out, &cpu_ticks(cpu, input.ticks_per_sec));
+        put_columns(out, &cpu_ticks(cpu));
     }
     put(out, "intr ");
     put_u64(out, input.interrupts);
@@ -83,28 +82,21 @@ pub fn render(input: &Input<'_>, out: &mut Vec<u8>) {
     put_columns(out, input.softirqs);
 }
 
-fn cpu_ticks(cpu: &Cpu, ticks_per_sec: u64) -> [u64; COLUMNS] {
-    let ticks = |nsec| ticks(nsec, ticks_per_sec);
+/// Whole ticks of each kind.
+fn cpu_ticks(cpu: &Cpu) -> [u64; COLUMNS] {
     let times = &cpu.times;
     [
-        ticks(times.user_nsec),
-        ticks(times.nice_nsec),
-        ticks(times.system_nsec),
-        ticks(times.idle_nsec),
+        times.user_nsec / TICK_NSEC,
+        times.nice_nsec / TICK_NSEC,
+        times.system_nsec / TICK_NSEC,
+        times.idle_nsec / TICK_NSEC,
         0,
         0,
         0,
-        ticks(times.steal_nsec),
+        times.steal_nsec / TICK_NSEC,
         0,
         0,
     ]
-}
-
-/// Whole ticks in a time.
-fn ticks(nsec: u64, ticks_per_sec: u64) -> u64 {
-    const SEC: u64 = 1_000_000_000;
-    let whole = (nsec / SEC).saturating_mul(ticks_per_sec);
-    whole.saturating_add((nsec % SEC).saturating_mul(ticks_per_sec) / SEC)
 }
 
 fn put_columns(out: &mut Vec<u8>, columns: &[u64]) {
@@ -148,7 +140,6 @@ mod tests {
     fn input<'a>(cpus: &'a [Cpu], softirqs: &'a [u64]) -> Input<'a> {
         Input {
             cpus,
-            ticks_per_sec: 100,
             interrupts: 4711,
             interrupt_columns: 5,
             context_switches: 815,
@@ -188,13 +179,6 @@ mod tests {
     #[test]
     fn the_hosts_softirq_columns_are_optional() {
         assert!(rendered(&input(&[], &[])).ends_with("procs_blocked 2\nsoftirq 0\n"));
-    }
-
-    #[test]
-    fn ticks_do_not_overflow_and_other_rates_are_exact() {
-        assert_eq!(ticks(u64::MAX, 100), u64::MAX / 10_000_000);
-        assert_eq!(ticks(SEC - 1, 1024), 1023);
-        assert_eq!(ticks(3 * SEC, 1024), 3072);
     }
 
     #[test]

@@ -118,7 +118,6 @@ impl Texts {
         self.put("stat", |out| {
             let input = view::stat::Input {
                 cpus: cpu.cpus(),
-                ticks_per_sec: 1_000_000_000 / TICK_NSEC,
                 interrupts: counters.get(0),
                 interrupt_columns: stat.interrupt_columns,
                 context_switches: counters.get(1),
