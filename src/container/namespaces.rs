@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, OnceLock, Weak};
-use std::thread;
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::fstat;
+use nix::unistd::gettid;
 use parking_lot::Mutex;
 
 use super::boundary;
@@ -96,18 +96,34 @@ impl CgroupNamespace {
 
     /// `/proc/PID/cgroup` as the members of this namespace see it.
     fn memberships(&self, pid: i32, proc: &Proc) -> io::Result<String> {
-        let inside = |fd: BorrowedFd<'_>| -> Result<String, Errno> {
-            setns(fd, CloneFlags::CLONE_NEWCGROUP)?;
-            proc.read(pid, "cgroup")
-        };
-        // The namespace is that of the thread, so a thread of its own enters it and ends.
-        thread::scope(|scope| {
-            let helper = thread::Builder::new().spawn_scoped(scope, || inside(self.fd.as_fd()))?;
-            let text = helper
-                .join()
-                .map_err(|_| io::Error::other("the helper thread died"))?;
-            Ok(text?)
-        })
+        let _visit = Visit::to(self.fd.as_fd(), proc)?;
+        Ok(proc.read(pid, "cgroup")?)
+    }
+}
+
+/// The time for which this thread, and no other one of the process, is in another cgroup
+/// namespace.
+#[derive(Debug)]
+struct Visit {
+    home: OwnedFd,
+}
+
+impl Visit {
+    fn to(namespace: BorrowedFd<'_>, proc: &Proc) -> Result<Self, Errno> {
+        let home = proc.hold_namespace(gettid().as_raw(), Namespace::Cgroup)?;
+        setns(namespace, CloneFlags::CLONE_NEWCGROUP)?;
+        Ok(Self { home })
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        // A thread that stayed there would take readers for those of another container. The
+        // kernel only refuses when it has no memory at all.
+        if let Err(errno) = setns(&self.home, CloneFlags::CLONE_NEWCGROUP) {
+            log::error!("cannot return from a container's cgroup namespace: {errno}");
+            std::process::abort();
+        }
     }
 }
 
