@@ -9,6 +9,10 @@ use parking_lot::Mutex;
 
 use crate::sys::write_watch::WriteWatch;
 
+/// How often a lock is tried, which takes a few microseconds: less than what follows when
+/// nothing is known of moves, reading memberships and making a text anew.
+const MOST_TRIES: u32 = 200;
+
 /// A period in which no thread was moved and no limit changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lull(u64);
@@ -59,9 +63,13 @@ impl Moves {
     /// The present lull. A thread's memberships that were read in it, after this call, are
     /// what they are for as long as this gives the same. None if that cannot be told.
     pub(super) fn lull(&self) -> Option<Lull> {
-        // Whoever has the lock makes a system call that does not block; waiting for him
-        // would cost as much as reading the memberships.
-        let mut watched = self.watched.as_ref()?.try_lock()?;
+        // Whoever has the lock makes a system call that does not block, so it is free in a
+        // moment, unless he has been interrupted.
+        let watched = self.watched.as_ref()?;
+        let mut watched = (0..MOST_TRIES).find_map(|_| {
+            std::hint::spin_loop();
+            watched.try_lock()
+        })?;
         if watched.watch.has_been_written() {
             watched.lull = watched.lull.next();
         }
