@@ -66,6 +66,9 @@ impl FdBudget {
     }
 }
 
+/// Links of a directory of the kernel's that has no others in it.
+const NLINK_WITHOUT_CHILDREN: u64 = 2;
+
 /// A cgroup directory. Its ancestors up to the hierarchy's root stay open with it.
 #[derive(Debug)]
 pub struct Node {
@@ -151,6 +154,10 @@ impl Node {
     /// Names of the child cgroups.
     #[must_use]
     pub fn children(&self) -> Vec<String> {
+        // Where each child adds a link, nearly all have none, and listing takes eight calls.
+        if fstat(&self.dir).is_ok_and(|stat| stat.st_nlink == NLINK_WITHOUT_CHILDREN) {
+            return Vec::new();
+        }
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let Ok(mut dir) = nix::dir::Dir::openat(&self.dir, ".", flags, Mode::empty()) else {
             return Vec::new();
