@@ -59,6 +59,8 @@ impl Known {
 /// then.
 #[derive(Debug)]
 struct Thread {
+    /// When it was seen for the second time.
+    known_since_nsec: u64,
     sign_of_life: OwnedFd,
     memberships: OwnedFd,
 }
@@ -66,6 +68,7 @@ struct Thread {
 impl Thread {
     fn open(tid: i32, proc: &Proc) -> Result<Self, Errno> {
         Ok(Self {
+            known_since_nsec: boottime_nsec(),
             sign_of_life: proc.open_file(tid, SIGN_OF_LIFE)?,
             memberships: proc.open_file(tid, "cgroup")?,
         })
@@ -88,13 +91,14 @@ impl Familiar {
     }
 
     /// The container found for the thread the last time, if it is still the thread's: that
-    /// waits for its answer, and has these `namespaces`. `lull` is the present one.
+    /// waits for its answer, and has these `namespaces`. `lull` is the present one. With it
+    /// comes since when the thread is known.
     pub(super) fn get(
         &self,
         tid: i32,
         lull: Option<Lull>,
         namespaces: impl FnOnce() -> Namespaces,
-    ) -> Option<Arc<Resolved>> {
+    ) -> Option<(Arc<Resolved>, u64)> {
         let known = self.slot(tid)?.lock().clone();
         let known = known.filter(|known| known.tid == tid)?;
         let thread = known.thread.as_ref()?;
@@ -109,7 +113,7 @@ impl Familiar {
         if !is_same || !known.resolved.is_trusted(now_nsec) {
             return None;
         }
-        let resolved = Arc::clone(&known.resolved);
+        let found = (Arc::clone(&known.resolved), thread.known_since_nsec);
         if is_due || lull != known.lull {
             let looked_at_nsec = if is_due {
                 now_nsec
@@ -122,7 +126,7 @@ impl Familiar {
                 ..known
             });
         }
-        Some(resolved)
+        Some(found)
     }
 
     /// Puts what was found out in place of what was known, unless that was forgotten.

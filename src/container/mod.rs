@@ -23,8 +23,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 pub use self::journal::Journal;
-pub use self::moves::Lull;
-pub use self::resolve::{Containers, Reason, Resolved};
+pub use self::resolve::{Containers, Reader, Reason, Resolved};
 pub use self::tasks::Tasks;
 
 use self::apportion::Disk;

@@ -36,7 +36,8 @@ impl<const N: usize> Recent<N> {
         }
     }
 
-    /// The text in a slot, made anew unless it is recent and from the present `lull`.
+    /// The text in a slot, made anew unless it is recent, from the present `lull`, and not
+    /// from before `since_nsec` (`CLOCK_BOOTTIME`).
     /// Readers that come at the same moment may each make one; nobody waits for another.
     ///
     /// # Errors
@@ -45,6 +46,7 @@ impl<const N: usize> Recent<N> {
         &self,
         slot: usize,
         lull: Option<Lull>,
+        since_nsec: u64,
         make: impl FnOnce() -> Result<Vec<u8>, E>,
     ) -> Result<Arc<[u8]>, E> {
         let (Some(slot), Some(lull)) = (self.slots.get(slot), lull) else {
@@ -54,6 +56,7 @@ impl<const N: usize> Recent<N> {
         let known = slot.lock().clone();
         if let Some(made) = known
             && made.lull == lull
+            && made.at_nsec >= since_nsec
             && now_nsec.saturating_sub(made.at_nsec) < LIFETIME_NSEC
         {
             return Ok(made.text);
@@ -82,7 +85,7 @@ mod tests {
         let recent = Recent::<2>::new();
         let made = Cell::new(0_u8);
         let get = |slot| {
-            recent.get(slot, LULL, || {
+            recent.get(slot, LULL, 0, || {
                 made.set(made.get() + 1);
                 Ok::<_, ()>(vec![made.get()])
             })
@@ -96,7 +99,8 @@ mod tests {
     #[test]
     fn no_text_from_before_a_change_of_a_limit_serves_after_it() {
         let recent = Recent::<1>::new();
-        let get = |lull, text| *recent.get(0, lull, || Ok::<_, ()>(vec![text])).unwrap() == [text];
+        let get =
+            |lull, text| *recent.get(0, lull, 0, || Ok::<_, ()>(vec![text])).unwrap() == [text];
         assert!(get(LULL, 1));
         assert!(get(LULL.map(Lull::next), 2));
         assert!(get(None, 3));
@@ -104,11 +108,24 @@ mod tests {
     }
 
     #[test]
+    fn no_text_from_before_a_given_time_serves() {
+        let recent = Recent::<1>::new();
+        let before_nsec = boottime_nsec();
+        let get = |since_nsec, text| {
+            let made = recent.get(0, LULL, since_nsec, || Ok::<_, ()>(vec![text]));
+            *made.unwrap() == [text]
+        };
+        assert!(get(before_nsec, 1));
+        assert!(get(u64::MAX, 2));
+        assert!(get(boottime_nsec() + 1, 3));
+    }
+
+    #[test]
     fn a_failure_is_not_kept() {
         let recent = Recent::<1>::new();
-        assert_eq!(recent.get(0, LULL, || Err("gone")), Err("gone"));
+        assert_eq!(recent.get(0, LULL, 0, || Err("gone")), Err("gone"));
         assert_eq!(
-            *recent.get(0, LULL, || Ok::<_, &str>(vec![1])).unwrap(),
+            *recent.get(0, LULL, 0, || Ok::<_, &str>(vec![1])).unwrap(),
             [1]
         );
     }

@@ -105,6 +105,19 @@ impl Resolved {
     }
 }
 
+/// What is known of a reader.
+#[derive(Debug)]
+pub struct Reader {
+    /// The container.
+    pub resolved: Arc<Resolved>,
+    /// The present lull, if that can be told: limits that are read from now on are what they
+    /// are as long as it lasts.
+    pub lull: Option<Lull>,
+    /// `CLOCK_BOOTTIME` at a moment at which the thread was there already; `u64::MAX` for one
+    /// that may have just been started.
+    pub known_since_nsec: u64,
+}
+
 /// All known containers.
 #[derive(Debug)]
 pub struct Containers {
@@ -170,27 +183,36 @@ impl Containers {
     /// `ESRCH` when there is no such thread, or when it is not visible here: `tid` is 0
     /// then, since its pid namespace is not below the daemon's.
     pub fn resolve(&self, tid: i32) -> Result<Arc<Resolved>, Errno> {
-        self.resolve_in_lull(tid).map(|(resolved, _)| resolved)
+        self.recognize(tid).map(|reader| reader.resolved)
     }
 
-    /// The same, and the present lull, if that can be told: limits that are read from now on
-    /// are what they are as long as it lasts.
+    /// The same, and what else is known of the thread.
     ///
     /// # Errors
     /// As [`Containers::resolve`].
-    pub fn resolve_in_lull(&self, tid: i32) -> Result<(Arc<Resolved>, Option<Lull>), Errno> {
+    pub fn recognize(&self, tid: i32) -> Result<Reader, Errno> {
         if tid <= 0 {
             log::debug!("a reader is not visible in the daemon's pid namespace");
             return Err(Errno::ESRCH);
         }
         let lull = self.moves.lull();
         let familiar = self.familiar.get(tid, lull, || self.namespaces(tid));
-        if let Some(resolved) = familiar.filter(|resolved| self.is_current(resolved)) {
-            return Ok((resolved, lull));
+        if let Some((resolved, known_since_nsec)) = familiar
+            && self.is_current(&resolved)
+        {
+            return Ok(Reader {
+                resolved,
+                lull,
+                known_since_nsec,
+            });
         }
         let resolved = self.identify(tid)?;
         self.familiar.remember(tid, &resolved, &self.host.proc);
-        Ok((resolved, lull))
+        Ok(Reader {
+            resolved,
+            lull,
+            known_since_nsec: u64::MAX,
+        })
     }
 
     /// Whether readers are to be shown what they were when they were looked up.

@@ -20,7 +20,7 @@ use crate::cgroup::account::{Memory, Swap};
 use crate::cgroup::{Controller, FdBudget, Layout};
 use crate::container::apportion::Disk;
 use crate::container::policy::{Policy, Uptime};
-use crate::container::{Containers, Gone, Journal, Lull, Resolved, Tasks};
+use crate::container::{Containers, Gone, Journal, Reader, Resolved, Tasks};
 use crate::host::{Host, boottime_nsec};
 use crate::parse::cpu_list::CpuSet;
 use crate::parse::diskstats::Device;
@@ -115,14 +115,21 @@ impl Views {
         if self.off.load(Ordering::Relaxed) {
             return self.host_file(file);
         }
-        self.for_container(reader, |resolved, lull| {
+        self.for_container(reader, |known| {
+            let resolved = &*known.resolved;
             if shows_host(file, resolved) {
                 return Ok(self.host_file(file));
             }
-            // Each reader is one more thread, or one less.
-            let lull = lull.filter(|_| file != ProcFile::Loadavg);
+            // Threads are counted, and the reader is to be one of them.
+            let since_nsec = match file {
+                ProcFile::Loadavg => known.known_since_nsec,
+                _ => 0,
+            };
             let make = || self.render_for(file, resolved, reader);
-            resolved.recent.get(file as usize, lull, make).map(Ok)
+            let text = resolved
+                .recent
+                .get(file as usize, known.lull, since_nsec, make);
+            text.map(Ok)
         })?
     }
 
@@ -167,7 +174,7 @@ impl Views {
         if self.off.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        self.for_container(reader, |resolved, _| {
+        self.for_container(reader, |Reader { resolved, .. }| {
             if resolved.options.passthrough {
                 return Ok(None);
             }
@@ -180,15 +187,15 @@ impl Views {
     fn for_container<T>(
         &self,
         reader: i32,
-        work: impl Fn(&Resolved, Option<Lull>) -> Result<T, Gone>,
+        work: impl Fn(&Reader) -> Result<T, Gone>,
     ) -> Result<T, Errno> {
-        let (resolved, lull) = self.containers.resolve_in_lull(reader)?;
-        if let Ok(done) = work(&resolved, lull) {
+        let known = self.containers.recognize(reader)?;
+        if let Ok(done) = work(&known) {
             return Ok(done);
         }
-        self.containers.forget(&resolved.container);
-        let (resolved, lull) = self.containers.resolve_in_lull(reader)?;
-        work(&resolved, lull).map_err(|Gone| Errno::ESRCH)
+        self.containers.forget(&known.resolved.container);
+        let known = self.containers.recognize(reader)?;
+        work(&known).map_err(|Gone| Errno::ESRCH)
     }
 
     fn host_file(&self, file: ProcFile) -> Result<Arc<[u8]>, Errno> {
@@ -310,11 +317,16 @@ impl Views {
     /// The newest pid in the reader's pid namespace. A thread that is about to enter the
     /// container, or in a namespace beside the reader's, has none there.
     fn last_pid(&self, tasks: &Tasks, reader: i32) -> u64 {
-        let own = self.host.proc.pids_by_namespace(reader);
-        let newest = self.host.proc.pids_by_namespace(tasks.newest);
-        let level = own.len().saturating_sub(1);
-        let newest = newest.get(level).or(own.last()).copied().unwrap_or(0);
-        u64::try_from(newest.max(own.last().copied().unwrap_or(0))).unwrap_or(0)
+        let own_by_namespace = self.host.proc.pids_by_namespace(reader);
+        let own = own_by_namespace.last().copied().unwrap_or(0);
+        let newest = if tasks.newest == reader {
+            own
+        } else {
+            let newest = self.host.proc.pids_by_namespace(tasks.newest);
+            let level = own_by_namespace.len().saturating_sub(1);
+            newest.get(level).copied().unwrap_or(own)
+        };
+        u64::try_from(newest.max(own)).unwrap_or(0)
     }
 
     fn shown(&self, resolved: &Resolved) -> Result<CpuSet, Gone> {

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 
 use super::{ProcFile, Views, shows_host, uptime_nsec};
 use crate::cgroup::{Directory, FdBudget};
-use crate::container::{Gone, Resolved};
+use crate::container::{Gone, Reader, Resolved};
 use crate::parse::pressure::{Resource, Share};
 use crate::view;
 
@@ -53,7 +53,7 @@ impl Views {
     /// # Errors
     /// As [`Views::render`].
     pub fn stalls(&self, file: ProcFile, reader: i32) -> Result<(Stalls, u64), Errno> {
-        self.for_container(reader, |resolved, _| {
+        self.for_container(reader, |Reader { resolved, .. }| {
             let cgroup = &resolved.container.cgroup;
             if !cgroup.is_alive() {
                 return Err(Gone);

@@ -6,6 +6,7 @@ use nix::errno::Errno;
 
 use super::super::tree::ProcFile;
 use super::{Views, shows_host};
+use crate::container::Reader;
 use crate::container::apportion::Disk;
 use crate::host::page_kb;
 use crate::parse::keyed::DeviceNumber;
@@ -21,7 +22,7 @@ impl Views {
         if self.off.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        self.for_container(reader, |resolved, _| {
+        self.for_container(reader, |Reader { resolved, .. }| {
             if resolved.options.passthrough {
                 return Ok(None);
             }
@@ -46,7 +47,7 @@ impl Views {
         if self.off.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        self.for_container(reader, |resolved, _| {
+        self.for_container(reader, |Reader { resolved, .. }| {
             if shows_host(ProcFile::Meminfo, resolved) {
                 return Ok(None);
             }
@@ -77,7 +78,7 @@ impl Views {
         if self.off.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        self.for_container(reader, |resolved, _| {
+        self.for_container(reader, |Reader { resolved, .. }| {
             if shows_host(ProcFile::Diskstats, resolved) {
                 return Ok(None);
             }
@@ -97,7 +98,7 @@ impl Views {
         if self.off.load(Ordering::Relaxed) {
             return Ok(true);
         }
-        self.for_container(reader, |resolved, _| {
+        self.for_container(reader, |Reader { resolved, .. }| {
             Ok(shows_host(ProcFile::Diskstats, resolved))
         })
     }
