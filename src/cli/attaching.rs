@@ -171,7 +171,19 @@ pub struct AttachArgs {
 #[derive(Debug, Args)]
 pub struct DetachArgs {
     /// Process id, or name or id of a container
-    pub container: String,
+    #[arg(required_unless_present = "all")]
+    pub container: Option<String>,
+
+    /// Take the views away from all containers, and those that any dead lxcfs left
+    ///
+    /// For the end of lxcfs on this host: containers that run on see the host's own files
+    /// again. Those of another lxcfs that serves stay.
+    #[arg(long, conflicts_with = "container")]
+    pub all: bool,
+
+    /// Where the lxcfs is mounted whose views go
+    #[arg(long, value_name = "DIR", default_value = USUAL, requires = "all")]
+    pub views: PathBuf,
 }
 
 /// Arguments of `lxcfs doctor`.

@@ -1,6 +1,7 @@
 //! Work in containers is done by a process of its own. Some of its threads may wait for a
 //! stopped server and cannot even be killed; nobody waits for that process to be gone.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -12,6 +13,8 @@ use anyhow::{Context, bail, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::geteuid;
 
+use super::table::of_rows;
+use crate::places::survey::Row;
 use crate::sys::aside::Aside;
 use crate::sys::lock;
 
@@ -61,6 +64,17 @@ pub fn run(name: &str, work: impl FnOnce() -> anyhow::Result<Said>) -> anyhow::R
             Ok(ExitCode::from(*exit_code))
         }
         None => bail!("the work was ended before it was done; run it again"),
+    }
+}
+
+/// What became of mounts in containers; `nothing` stands for no rows.
+pub fn said<O: Display>(rows: &[Row<O>], failed: impl Fn(&O) -> bool, nothing: &str) -> Said {
+    Said {
+        text: match rows {
+            [] => format!("{nothing}\n"),
+            rows => of_rows(rows),
+        },
+        exit_code: u8::from(rows.iter().any(|row| failed(&row.outcome))),
     }
 }
 

@@ -20,6 +20,7 @@ mod doctor;
 mod formats;
 mod incus;
 mod kubernetes;
+mod leaving;
 mod lxc;
 mod nri;
 mod nspawn;

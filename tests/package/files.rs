@@ -121,6 +121,19 @@ fn the_rpm_has_the_same_and_upgrades_without_a_restart() {
     }
     let _ = daemon.kill();
     let _ = daemon.wait();
+    // As rpm calls it at the end: containers are left twice, before the service ends and after it.
+    let script = format!(
+        "lxcfs() {{ echo lxcfs \"$@\" >&2; }}\nsystemctl() {{ echo systemctl \"$@\" >&2; }}\n{}",
+        program("preuninstall")
+            .replace("/usr/bin/lxcfs", "lxcfs")
+            .replace("/run/systemd/system", "/")
+    );
+    let said = run(Command::new("sh").args(["-c", &script, "preuninstall", "0"]));
+    let detach = "lxcfs detach --all";
+    let stop = |unit| format!("systemctl --no-reload disable --now {unit}");
+    let (nri, daemon) = (stop("lxcfs-nri.service"), stop("lxcfs.service"));
+    let lines: Vec<_> = said.err.lines().collect();
+    assert_eq!(lines, [&nri, detach, &daemon, detach], "{said:?}");
 }
 
 #[test]
