@@ -3,7 +3,6 @@
 
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::ExitCode;
 use std::thread;
@@ -13,6 +12,7 @@ use anyhow::{Context, bail, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::geteuid;
 
+use super::print::print;
 use super::table::of_rows;
 use crate::places::survey::Row;
 use crate::sys::aside::Aside;
@@ -57,10 +57,7 @@ pub fn run(name: &str, work: impl FnOnce() -> anyhow::Result<Said>) -> anyhow::R
     match answer.split_first() {
         Some((&ERROR, sentence)) => bail!("{}", String::from_utf8_lossy(sentence)),
         Some((exit_code, text)) => {
-            let mut out = io::stdout().lock();
-            out.write_all(text)
-                .and_then(|()| out.flush())
-                .context("cannot print what was done")?;
+            print(text).context("cannot print what was done")?;
             Ok(ExitCode::from(*exit_code))
         }
         None => bail!("the work was ended before it was done; run it again"),
