@@ -90,8 +90,11 @@ fn the_rpm_has_the_same_and_upgrades_without_a_restart() {
     let program = |heading: &str| {
         let from = scripts.find(heading).unwrap_or_else(|| panic!("{scripts}"));
         let body = &scripts[from..];
-        let (_, body) = body.split_once('\n').expect("a script");
-        body.split("\n\n").next().unwrap_or_default().to_owned()
+        let lines = body.lines().skip(1);
+        let own: Vec<_> = lines
+            .take_while(|line| !(line.contains(" scriptlet") && line.ends_with(':')))
+            .collect();
+        own.join("\n")
     };
     let dir = tempfile::tempdir().expect("a directory");
     let mut daemon = Command::new(sleeper_named(dir.path(), "lxcfs"))
