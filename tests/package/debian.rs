@@ -268,6 +268,7 @@ fn is_purged(installed: &[PathBuf]) {
     own.retain(|path| path.symlink_metadata().is_ok());
     assert_eq!(own, [] as [PathBuf; 0], "left behind");
     assert_eq!(property("LoadState"), "not-found");
-    let find = "find /etc/systemd /run/systemd/system /var/lib/systemd -name 'lxcfs*.service*'";
+    let find = "find /etc/systemd /run/systemd/system /var/lib/systemd \
+                -name 'lxcfs.service*' -o -name 'lxcfs-nri.service*'";
     assert_eq!(command("sh", &["-c", find]).ok(), "");
 }

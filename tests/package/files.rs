@@ -133,10 +133,10 @@ fn the_rpm_has_the_same_and_upgrades_without_a_restart() {
     );
     let said = run(Command::new("sh").args(["-c", &script, "preuninstall", "0"]));
     let detach = "lxcfs detach --all";
-    let stop = |unit| format!("systemctl --no-reload disable --now {unit}");
-    let (nri, daemon) = (stop("lxcfs-nri.service"), stop("lxcfs.service"));
+    let nri = "systemctl disable --now lxcfs-nri.service";
+    let daemon = "systemctl --no-reload disable --now lxcfs.service";
     let lines: Vec<_> = said.err.lines().collect();
-    assert_eq!(lines, [&nri, detach, &daemon, detach], "{said:?}");
+    assert_eq!(lines, [nri, detach, daemon, detach], "{said:?}");
 }
 
 /// With places of its own for what it writes.
