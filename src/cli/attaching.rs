@@ -48,7 +48,9 @@ impl HookArgs {
 /// Hooks that engines call.
 #[derive(Debug, Subcommand)]
 pub enum HookCommand {
-    /// OCI hook createContainer: attaches what is not attached yet
+    /// OCI hook createRuntime: attaches what is not attached yet
+    CreateRuntime(HookArgs),
+    /// OCI hook createContainer: the same, with the rights of the container's root
     CreateContainer(HookArgs),
     /// podman's hook precreate: adds mounts to the config.json on standard input
     Precreate(HookArgs),

@@ -28,7 +28,6 @@ mod oci;
 mod podman;
 mod running;
 mod running_engines;
-mod seen;
 mod services;
 mod shown;
 mod views;
