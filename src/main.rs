@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use lxcfs::cli::{self, Cli};
+use lxcfs::commands::print::unless_enough;
 use lxcfs::commands::{self, Failure, nri};
 
 /// Exit code of a wrong command line.
@@ -19,8 +20,7 @@ fn main() -> ExitCode {
             exit_code: USAGE,
             cause: anyhow::Error::msg(cli::usage_error(&error)),
         }),
-        Err(help) => help
-            .print()
+        Err(help) => unless_enough(help.print())
             .map(|()| ExitCode::SUCCESS)
             .map_err(|error| anyhow::Error::new(error).context("cannot print").into()),
     };

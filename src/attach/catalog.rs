@@ -1,6 +1,6 @@
 //! What can be attached to a container on this host.
 
-use std::fs;
+use std::fs::{self, DirEntry};
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
@@ -119,8 +119,15 @@ fn below(root: &Path, only: &[Part]) -> Vec<Binding> {
 
 fn disks(root: &Path) -> impl Iterator<Item = (PathBuf, Part, bool)> {
     let entries = fs::read_dir(root.join(DISKS)).into_iter().flatten();
-    let names = entries.filter_map(|entry| Some(entry.ok()?.file_name()));
-    names.map(|name| (Path::new(DISKS).join(name), Part::Disk, false))
+    let disks = entries.flatten().filter(|entry| !is_idle_loop(entry));
+    disks.map(|entry| (Path::new(DISKS).join(entry.file_name()), Part::Disk, false))
+}
+
+/// Hosts keep loop devices at hand that have no file.
+fn is_idle_loop(disk: &DirEntry) -> bool {
+    let name = disk.file_name();
+    let is_loop = name.as_encoded_bytes().starts_with(b"loop");
+    is_loop && !disk.path().join("loop/backing_file").exists()
 }
 
 #[cfg(test)]
@@ -142,7 +149,14 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         assert_eq!(below(root.path(), &[]), []);
         fs::create_dir_all(root.path().join("proc/pressure")).unwrap();
-        fs::create_dir_all(root.path().join("sys/block/sda")).unwrap();
+        for disk in ["sda", "loop0", "loop1/loop"] {
+            fs::create_dir_all(root.path().join("sys/block").join(disk)).unwrap();
+        }
+        fs::write(
+            root.path().join("sys/block/loop1/loop/backing_file"),
+            "/f\n",
+        )
+        .unwrap();
         fs::write(root.path().join("proc/meminfo"), "").unwrap();
         let found = below(root.path(), &[]);
         let summary: Vec<_> = found
@@ -160,6 +174,7 @@ mod tests {
             [
                 ("/proc/meminfo".into(), false, true),
                 ("/proc/pressure".into(), true, false),
+                ("/sys/block/loop1".into(), true, false),
                 ("/sys/block/sda".into(), true, false),
             ]
         );

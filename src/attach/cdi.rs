@@ -8,11 +8,14 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::wanted::{Hook, Wanted};
+use super::wanted::{Hook, Stage, Wanted};
 use super::{Binding, Part};
 
 /// The lowest that has all that is used here: engines refuse higher ones than they know.
 const VERSION: &str = "0.5.0";
+
+/// Engines start containers with and without user namespaces alike.
+const STAGE: Stage = Stage::CreateRuntime;
 
 /// Vendor and class of the devices.
 pub const KIND: &str = "lxcfs.rs/view";
@@ -42,7 +45,7 @@ pub fn specification(
             only: parts.to_vec(),
             strict,
         };
-        let hook = create_container(&wanted.hook(program)?);
+        let hook = call(&wanted.hook(program, STAGE)?);
         let is_of_device = |part| parts.is_empty() || parts.contains(&part);
         let own = bindings.iter().filter(|binding| is_of_device(binding.part));
         let mounts: Vec<_> = own
@@ -67,8 +70,8 @@ fn mount(binding: &Binding, views: &Path) -> Value {
     })
 }
 
-fn create_container(hook: &Hook) -> Value {
-    json!({"hookName": "createContainer", "path": hook.path, "args": hook.args})
+fn call(hook: &Hook) -> Value {
+    json!({"hookName": STAGE.name(), "path": hook.path, "args": hook.args})
 }
 
 #[cfg(test)]
@@ -105,7 +108,7 @@ mod tests {
             json!([
                 "lxcfs",
                 "hook",
-                "create-container",
+                "create-runtime",
                 "--views",
                 "/v",
                 "--only",

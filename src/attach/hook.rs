@@ -1,27 +1,29 @@
-//! The OCI hook createContainer
-//! (<https://github.com/opencontainers/runtime-spec/blob/main/config.md#createcontainer-hooks>).
+//! The OCI hooks createRuntime and createContainer
+//! (<https://github.com/opencontainers/runtime-spec/blob/main/config.md#posix-platform-hooks>).
 //!
-//! It runs in the container's mount namespace, when the mounts of its configuration are there
-//! and the host's files still are. In a container with a user namespace it has no more rights
-//! than that gives.
+//! They run when the mounts of the container's configuration are there and the host's files
+//! still are: the first one in the runtime's namespaces, the second one in the container's,
+//! where in a user namespace it has no more rights than that gives.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{SFlag, fstat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
+use nix::unistd::getpid;
 use serde::Deserialize;
 
 use super::Binding;
 use super::wanted::{Wanted, answers};
 use super::within::within;
-use crate::host::process::Proc;
+use crate::host::process::{Namespace, Proc};
 use crate::parse::mountinfo::{self, Mount};
 use crate::places::spot::{mount_id, table};
 use crate::sys::mounts::{Attributes, Layer, attach, detached_copy, restrict};
@@ -38,6 +40,9 @@ pub struct State {
     pub id: String,
     /// Directory of the configuration.
     bundle: PathBuf,
+    /// The container's process, by the number that it has for the hook.
+    #[serde(default)]
+    pid: Option<i32>,
 }
 
 /// What of the configuration matters here.
@@ -75,7 +80,33 @@ impl State {
 }
 
 /// Attaches what is wanted to the container, but for what it has already, what it lacks and
-/// what its owner has covered.
+/// what its owner has covered. Enters its mount namespace for that.
+///
+/// # Errors
+/// As [`create_container`].
+pub fn create_runtime(state: &State, wanted: &Wanted) -> Result<()> {
+    let rootfs = state.rootfs()?;
+    let pid = state.pid.context("standard input names no process")?;
+    within(&wanted.views, || {
+        enter(pid)?;
+        attach_all(&rootfs, wanted)
+    })
+}
+
+fn enter(pid: i32) -> Result<()> {
+    let proc = Proc::open(Path::new("/proc")).context("cannot open /proc")?;
+    let mounts = |pid| proc.namespace(pid, Namespace::Mount);
+    ensure!(
+        mounts(pid) != mounts(getpid().as_raw()),
+        "process {pid} has no mount namespace of its own"
+    );
+    let namespace = proc.hold_namespace(pid, Namespace::Mount);
+    namespace
+        .and_then(|namespace| setns(namespace, CloneFlags::CLONE_NEWNS))
+        .with_context(|| format!("cannot enter the mount namespace of process {pid}"))
+}
+
+/// The same for a hook that is there already.
 ///
 /// # Errors
 /// One sentence about the first thing that cannot be attached; the rest is attached all the

@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::Binding;
-use super::wanted::{Hook, Wanted};
+use super::wanted::{Hook, Stage, Wanted};
+
+/// The runtime may be crun, and the container may have a user namespace.
+const STAGE: Stage = Stage::CreateRuntime;
 
 /// A JSON object whose values are kept as they are written.
 type Object = BTreeMap<String, Box<RawValue>>;
@@ -61,12 +64,12 @@ pub fn mount(binding: &Binding, views: &Path) -> Mount {
     }
 }
 
-/// The configuration with the mounts added that it lacks, and with `hook` for the rest. What
-/// is mounted already stays: doing this again changes nothing.
+/// The configuration with the mounts added that it lacks, and with a call of `program` for the
+/// rest. What is mounted already stays: doing this again changes nothing.
 ///
 /// # Errors
 /// One sentence if `config` is not understood.
-pub fn add(config: &[u8], wanted: &Wanted, hook: Option<&Hook>) -> Result<Vec<u8>> {
+pub fn add(config: &[u8], wanted: &Wanted, program: &Path) -> Result<Vec<u8>> {
     let mut config = object(config)?;
     let bindings = wanted.bindings();
     let for_mounts = bindings.iter().filter(|binding| binding.is_for_mounts);
@@ -75,31 +78,15 @@ pub fn add(config: &[u8], wanted: &Wanted, hook: Option<&Hook>) -> Result<Vec<u8
         .collect();
     let present: Array = member(&config, "mounts")?;
     config.insert("mounts".to_owned(), to_raw_value(&merged(present, fresh)?)?);
-    if let Some(hook) = hook {
-        let mut hooks: Object = member(&config, "hooks")?;
-        let mut calls: Array = member(&hooks, "createContainer")?;
-        if !calls.iter().any(|call| is_call(call, hook)) {
-            calls.push(to_raw_value(hook)?);
-        }
-        hooks.insert("createContainer".to_owned(), to_raw_value(&calls)?);
-        config.insert("hooks".to_owned(), to_raw_value(&hooks)?);
+    let hook = wanted.hook(program, STAGE)?;
+    let mut hooks: Object = member(&config, "hooks")?;
+    let mut calls: Array = member(&hooks, STAGE.name())?;
+    if !calls.iter().any(|call| is_call(call, &hook)) {
+        calls.push(to_raw_value(&hook)?);
     }
+    hooks.insert(STAGE.name().to_owned(), to_raw_value(&calls)?);
+    config.insert("hooks".to_owned(), to_raw_value(&hooks)?);
     Ok(serde_json::to_vec(&config)?)
-}
-
-/// Whether the container gets a user namespace.
-///
-/// # Errors
-/// One sentence if `config` is not understood.
-pub fn has_user_namespace(config: &[u8]) -> Result<bool> {
-    #[derive(Deserialize)]
-    struct Namespace {
-        #[serde(rename = "type")]
-        kind: String,
-    }
-    let linux: Object = member(&object(config)?, "linux")?;
-    let namespaces: Vec<Namespace> = member(&linux, "namespaces")?;
-    Ok(namespaces.iter().any(|namespace| namespace.kind == "user"))
 }
 
 fn object(config: &[u8]) -> Result<Object> {

@@ -30,8 +30,7 @@ pub fn add(config: &Path, wanted: &Wanted) -> Result<()> {
     wanted.ensure_answers()?;
     let program = program().context("cannot find the path of this program")?;
     let text = fs::read(config).with_context(|| format!("cannot read {shown}"))?;
-    let hook = wanted.hook(&program)?;
-    let edited = oci::add(&text, wanted, Some(&hook)).with_context(|| shown.to_string())?;
+    let edited = oci::add(&text, wanted, &program).with_context(|| shown.to_string())?;
     replace(config, &edited).with_context(|| format!("cannot write {shown}"))
 }
 

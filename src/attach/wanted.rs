@@ -28,6 +28,38 @@ pub struct Wanted {
     pub strict: bool,
 }
 
+/// When a runtime calls a hook: both times the mounts of the container's configuration are
+/// there, and its root has not been changed yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// `createRuntime`: in the runtime's namespaces, with its rights.
+    CreateRuntime,
+    /// `createContainer`: in the container's mount namespace, with the rights of its root. In
+    /// a user namespace these can be too few to enter the directory of the configuration,
+    /// which crun does before it calls a hook.
+    CreateContainer,
+}
+
+impl Stage {
+    /// What OCI and CDI call it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::CreateRuntime => "createRuntime",
+            Self::CreateContainer => "createContainer",
+        }
+    }
+
+    /// What `lxcfs hook` calls it.
+    #[must_use]
+    pub const fn command(self) -> &'static str {
+        match self {
+            Self::CreateRuntime => "create-runtime",
+            Self::CreateContainer => "create-container",
+        }
+    }
+}
+
 /// A hook of a container's configuration, as OCI and CDI write it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Hook {
@@ -44,12 +76,12 @@ impl Wanted {
         bindings(&self.only)
     }
 
-    /// The hook createContainer that attaches it, as a call of `program`.
+    /// The hook that attaches it, as a call of `program`.
     ///
     /// # Errors
     /// One sentence if a path is no text.
-    pub fn hook(&self, program: &Path) -> anyhow::Result<Hook> {
-        let mut args = ["lxcfs", "hook", "create-container"]
+    pub fn hook(&self, program: &Path, stage: Stage) -> anyhow::Result<Hook> {
+        let mut args = ["lxcfs", "hook", stage.command()]
             .map(str::to_owned)
             .to_vec();
         if self.views != Path::new(USUAL) {
@@ -131,14 +163,17 @@ mod tests {
             only: Vec::new(),
             strict: false,
         };
-        let args = |wanted: &Wanted| wanted.hook(Path::new(INSTALLED)).unwrap().args.join(" ");
-        assert_eq!(args(&wanted), "lxcfs hook create-container");
+        let args = |wanted: &Wanted| {
+            let hook = wanted.hook(Path::new(INSTALLED), Stage::CreateRuntime);
+            hook.unwrap().args.join(" ")
+        };
+        assert_eq!(args(&wanted), "lxcfs hook create-runtime");
         wanted.views = "/a b".into();
         wanted.only = vec![Part::Mem, Part::Psi];
         wanted.strict = true;
         assert_eq!(
             args(&wanted),
-            "lxcfs hook create-container --views /a b --only mem,psi --strict"
+            "lxcfs hook create-runtime --views /a b --only mem,psi --strict"
         );
     }
 

@@ -48,7 +48,9 @@ impl HookArgs {
 /// Hooks that engines call.
 #[derive(Debug, Subcommand)]
 pub enum HookCommand {
-    /// OCI hook createContainer: attaches what is not attached yet
+    /// OCI hook createRuntime: attaches what is not attached yet
+    CreateRuntime(HookArgs),
+    /// OCI hook createContainer: the same, with the rights of the container's root
     CreateContainer(HookArgs),
     /// podman's hook precreate: adds mounts to the config.json on standard input
     Precreate(HookArgs),
@@ -171,7 +173,19 @@ pub struct AttachArgs {
 #[derive(Debug, Args)]
 pub struct DetachArgs {
     /// Process id, or name or id of a container
-    pub container: String,
+    #[arg(required_unless_present = "all")]
+    pub container: Option<String>,
+
+    /// Take the views away from all containers, and those that any dead lxcfs left
+    ///
+    /// For the end of lxcfs on this host: containers that run on see the host's own files
+    /// again. Those of another lxcfs that serves stay.
+    #[arg(long, conflicts_with = "container")]
+    pub all: bool,
+
+    /// Where the lxcfs is mounted whose views go
+    #[arg(long, value_name = "DIR", default_value = USUAL, requires = "all")]
+    pub views: PathBuf,
 }
 
 /// Arguments of `lxcfs doctor`.

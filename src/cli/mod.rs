@@ -80,7 +80,7 @@ pub enum Command {
     },
     /// Give a running container the views
     Attach(AttachArgs),
-    /// Take the views away from a running container
+    /// Take the views away from a running container, or from all
     Detach(DetachArgs),
     /// Check this host and its containers
     Doctor(DoctorArgs),

@@ -13,7 +13,10 @@ use crate::attach::running::{self, Outcome, Outcomes, Target};
 use crate::cli::{AttachArgs, DetachArgs};
 use crate::host::process::Proc;
 use crate::places::source::Source;
+use crate::places::survey::Row;
 use crate::remount;
+
+const NOTHING_TO_DETACH: &str = "nothing to detach";
 
 /// A path, what was done there, and whether that went wrong.
 type Line = (PathBuf, String, bool);
@@ -39,17 +42,22 @@ pub fn attach(args: &AttachArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Detaches the views and prints what was done.
+/// Detaches the views from one container, or from all, and prints what was done.
 ///
 /// # Errors
 /// One sentence if there is no such container, or nothing can be detached at all.
 pub fn detach(args: &DetachArgs) -> anyhow::Result<ExitCode> {
     worker::run("detach", || {
         let proc = open_proc()?;
-        let target = Target::find(&args.container, &proc)?;
+        let Some(container) = &args.container else {
+            let _turn = worker::take_turn()?;
+            let rows = running::detach_everywhere(&args.views, &proc)?;
+            return Ok(worker::said(&rows, is_failure, NOTHING_TO_DETACH));
+        };
+        let target = Target::find(container, &proc)?;
         let _turn = worker::take_turn()?;
         let detached = running::detach(&target, &proc)?;
-        Ok(said(of_outcomes(detached).collect(), "nothing to detach"))
+        Ok(said(of_outcomes(detached).collect(), NOTHING_TO_DETACH))
     })
 }
 
@@ -58,16 +66,20 @@ fn open_proc() -> anyhow::Result<Arc<Proc>> {
     Ok(Arc::new(proc))
 }
 
-fn of_repair(row: remount::Row) -> Option<Line> {
+fn of_repair(row: Row<remount::Outcome>) -> Option<Line> {
     let failed = matches!(row.outcome, remount::Outcome::Failed(_));
     Some((row.path?, row.outcome.to_string(), failed))
 }
 
 fn of_outcomes(outcomes: Outcomes) -> impl Iterator<Item = Line> {
     outcomes.into_iter().map(|(path, outcome)| {
-        let failed = matches!(outcome, Outcome::Failed(_));
+        let failed = is_failure(&outcome);
         (path, outcome.to_string(), failed)
     })
+}
+
+fn is_failure(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Failed(_))
 }
 
 fn said(lines: Vec<Line>, nothing: &str) -> Said {

@@ -1,10 +1,10 @@
 //! `lxcfs cdi`: print a CDI specification.
 
-use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::Context;
 
+use super::print::print;
 use crate::attach::{bindings, cdi, program};
 
 /// Prints what belongs into `/etc/cdi/lxcfs.json`.
@@ -14,5 +14,5 @@ use crate::attach::{bindings, cdi, program};
 pub fn run(views: &Path, strict: bool) -> anyhow::Result<()> {
     let program = program().context("cannot find the path of this program")?;
     let specification = cdi::specification(&bindings(&[]), views, strict, &program)?;
-    writeln!(io::stdout(), "{specification:#}").context("cannot print the specification")
+    print(format!("{specification:#}\n")).context("cannot print the specification")
 }

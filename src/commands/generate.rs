@@ -10,6 +10,7 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 use clap_mangen::Man;
 
+use super::print::print;
 use crate::cli::{Cli, GenerateCommand, VERSION};
 
 /// The sections of lxcfs(1) before its options, and those after its commands.
@@ -32,9 +33,7 @@ pub fn run(command: &GenerateCommand) -> anyhow::Result<ExitCode> {
             write_pages(&lxcfs, directory)?;
         }
         GenerateCommand::Completions { shell } => {
-            io::stdout()
-                .write_all(&completions(*shell))
-                .context("cannot print the completions")?;
+            print(completions(*shell)).context("cannot print the completions")?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -20,18 +20,19 @@ pub fn run(command: &HookCommand) -> Result<ExitCode> {
         .read_to_end(&mut input)
         .context("cannot read standard input")?;
     match command {
-        HookCommand::CreateContainer(args) => create_container(&input, args),
+        HookCommand::CreateRuntime(args) => attach(&input, args, hook::create_runtime),
+        HookCommand::CreateContainer(args) => attach(&input, args, hook::create_container),
         HookCommand::Precreate(args) => precreate(&input, args),
     }
     .map(|()| ExitCode::SUCCESS)
 }
 
-fn create_container(input: &[u8], args: &HookArgs) -> Result<()> {
+fn attach(input: &[u8], args: &HookArgs, hook: fn(&State, &Wanted) -> Result<()>) -> Result<()> {
     let wanted = args.wanted();
     let mut name = "a container".to_owned();
     let done = State::parse(input).and_then(|state| {
         name = format!("container {}", state.id);
-        hook::create_container(&state, &wanted)
+        hook(&state, &wanted)
     });
     unless_strict(&wanted, &name, done)
 }
@@ -41,11 +42,7 @@ fn precreate(input: &[u8], args: &HookArgs) -> Result<()> {
     let mut output = input.to_vec();
     let edited = wanted.ensure_answers().and_then(|()| {
         let program = program().context("cannot find the path of this program")?;
-        let hook = wanted.hook(&program)?;
-        // crun enters podman's directory of the container before it calls a hook, which fails
-        // there: that directory is closed to a root who is another user on the host.
-        let hook = (!oci::has_user_namespace(input)?).then_some(&hook);
-        output = oci::add(input, &wanted, hook)?;
+        output = oci::add(input, &wanted, &program)?;
         Ok(())
     });
     unless_strict(&wanted, "a container", edited)?;

@@ -9,6 +9,7 @@ pub mod generate;
 pub mod hook;
 pub mod mounts;
 pub mod nri;
+pub mod print;
 pub mod remount;
 pub mod run;
 pub mod runtime;

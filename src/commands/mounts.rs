@@ -1,10 +1,10 @@
 //! `lxcfs mounts`: the mounts for an engine's command line or configuration.
 
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 
+use super::print::print;
 use crate::attach::bindings;
 use crate::attach::formats::Mounts;
 use crate::cli::{Format, MountsArgs};
@@ -29,9 +29,7 @@ pub fn run(args: &MountsArgs) -> anyhow::Result<ExitCode> {
     }
     let views = std::path::absolute(&args.views.views).context("cannot use this directory")?;
     let text = write(args.format, &Mounts::new(bindings, &views)?)?;
-    io::stdout()
-        .write_all(text.as_bytes())
-        .context("cannot write")?;
+    print(text).context("cannot print the mounts")?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,12 +1,13 @@
 //! `lxcfs show`: what a process would read, and why.
 
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use nix::errno::Errno;
 
+use super::print::print;
 use crate::cgroup::{Controller, Source};
 use crate::cli::ShowArgs;
 use crate::config;
@@ -38,7 +39,7 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
             args.pid
         ),
     })?;
-    let mut out = io::stdout().lock();
+    let mut text = Vec::new();
     let mut separator = "";
     for file in &files {
         let content = if args.explain {
@@ -49,12 +50,12 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
                 .with_context(|| format!("cannot render /proc/{}", file.path()))?
         };
         if files.len() > 1 {
-            writeln!(out, "{separator}==> /proc/{} <==", file.path())?;
+            writeln!(text, "{separator}==> /proc/{} <==", file.path())?;
             separator = "\n";
         }
-        out.write_all(&content)?;
+        text.extend_from_slice(&content);
     }
-    out.flush()?;
+    print(text).context("cannot print the files")?;
     Ok(ExitCode::SUCCESS)
 }
 

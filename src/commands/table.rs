@@ -1,6 +1,9 @@
 //! Tables for people.
 
+use std::fmt::Display;
 use std::path::Path;
+
+use crate::places::survey::Row;
 
 /// Lines of cells under headings, each column as wide as what is in it. Columns of numbers
 /// are aligned to the right.
@@ -34,6 +37,23 @@ pub fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> Strin
     text
 }
 
+/// What became of mounts in containers.
+pub fn of_rows<O: Display>(rows: &[Row<O>]) -> String {
+    let cells: Vec<_> = rows.iter().map(cells).collect();
+    table(["CONTAINER", "PID", "PATH", "RESULT"], &cells)
+}
+
+fn cells<O: Display>(row: &Row<O>) -> [String; 4] {
+    let unknown = || "-".to_owned();
+    let path = row.path.as_deref().map(shown);
+    [
+        row.container.clone().unwrap_or_else(unknown),
+        row.pid.to_string(),
+        path.unwrap_or_else(unknown),
+        row.outcome.to_string(),
+    ]
+}
+
 /// A path of a container, which may be up to no good with a terminal.
 pub fn shown(path: &Path) -> String {
     path.to_string_lossy().escape_debug().to_string()
@@ -54,6 +74,19 @@ mod tests {
                         3f2a6b1c9d8e       7  replaced\n\
                         -             123456  not repaired: why\n";
         assert_eq!(table(["CONTAINER", "PID", "RESULT"], &rows), expected);
+    }
+
+    #[test]
+    fn what_is_not_known_is_a_dash() {
+        let row = Row {
+            container: None,
+            pid: 7,
+            path: None,
+            outcome: "not repaired: why",
+        };
+        let expected = "CONTAINER  PID  PATH  RESULT\n\
+                        -            7  -     not repaired: why\n";
+        assert_eq!(of_rows(&[row]), expected);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Work in containers is done by a process of its own. Some of its threads may wait for a
 //! stopped server and cannot even be killed; nobody waits for that process to be gone.
 
+use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::ExitCode;
 use std::thread;
@@ -12,6 +12,9 @@ use anyhow::{Context, bail, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::geteuid;
 
+use super::print::print;
+use super::table::of_rows;
+use crate::places::survey::Row;
 use crate::sys::aside::Aside;
 use crate::sys::lock;
 
@@ -54,13 +57,21 @@ pub fn run(name: &str, work: impl FnOnce() -> anyhow::Result<Said>) -> anyhow::R
     match answer.split_first() {
         Some((&ERROR, sentence)) => bail!("{}", String::from_utf8_lossy(sentence)),
         Some((exit_code, text)) => {
-            let mut out = io::stdout().lock();
-            out.write_all(text)
-                .and_then(|()| out.flush())
-                .context("cannot print what was done")?;
+            print(text).context("cannot print what was done")?;
             Ok(ExitCode::from(*exit_code))
         }
         None => bail!("the work was ended before it was done; run it again"),
+    }
+}
+
+/// What became of mounts in containers; `nothing` stands for no rows.
+pub fn said<O: Display>(rows: &[Row<O>], failed: impl Fn(&O) -> bool, nothing: &str) -> Said {
+    Said {
+        text: match rows {
+            [] => format!("{nothing}\n"),
+            rows => of_rows(rows),
+        },
+        exit_code: u8::from(rows.iter().any(|row| failed(&row.outcome))),
     }
 }
 

@@ -90,6 +90,7 @@ pub fn lines(facts: &Facts, words: &Words) -> Vec<Line> {
         || facts.podman.is_some()
         || facts.containerd.is_some()
         || facts.crio.is_some();
+    let knows_device = facts.specification != Specification::Missing;
     let mut lines = Vec::new();
     if takes_devices {
         lines.push(of_specification(&facts.specification, words));
@@ -98,13 +99,13 @@ pub fn lines(facts: &Facts, words: &Words) -> Vec<Line> {
         facts
             .docker
             .as_ref()
-            .map(|docker| say_docker(docker, words)),
+            .map(|docker| say_docker(docker, knows_device, words)),
     );
     lines.extend(
         facts
             .podman
             .as_ref()
-            .map(|(version, file)| say_podman(version, file.as_deref())),
+            .map(|(version, file)| say_podman(version, file.as_deref(), knows_device)),
     );
     let containerd = "disable = false under [plugins.\"io.containerd.nri.v1.nri\"] in /etc/containerd/config.toml";
     let crio = "enable_nri = true under [crio.nri] in /etc/crio/crio.conf";
@@ -152,7 +153,7 @@ fn of_specification(specification: &Specification, words: &Words) -> Line {
     }
 }
 
-fn say_docker(docker: &Docker, words: &Words) -> Line {
+fn say_docker(docker: &Docker, knows_device: bool, words: &Words) -> Line {
     let Some(version) = &docker.version else {
         return Line::note("Docker is installed, but its daemon does not run, or does not answer");
     };
@@ -160,9 +161,7 @@ fn say_docker(docker: &Docker, words: &Words) -> Line {
         return Line::ok(format!("Docker {version} gives all containers the views"));
     }
     if docker.has_cdi {
-        return Line::ok(format!(
-            "Docker {version} gives containers the views that are run with --device {DEVICE}"
-        ));
+        return by_device(&format!("Docker {version}"), knows_device);
     }
     let turn_on = if major_minor(version) >= (25, 0) {
         "CDI is off, which \"features\": {\"cdi\": true} in /etc/docker/daemon.json changes"
@@ -173,15 +172,25 @@ fn say_docker(docker: &Docker, words: &Words) -> Line {
         .by(words.with_views("mounts --format docker"))
 }
 
-fn say_podman(version: &str, file: Option<&Path>) -> Line {
+/// That an engine gives the views to containers with the device, once it knows that.
+fn by_device(engine: &str, knows_device: bool) -> Line {
+    if knows_device {
+        let with = format!("containers the views that are run with --device {DEVICE}");
+        Line::ok(format!("{engine} gives {with}"))
+    } else {
+        Line::note(format!(
+            "{engine} takes the device {DEVICE} once it is known"
+        ))
+    }
+}
+
+fn say_podman(version: &str, file: Option<&Path>, knows_device: bool) -> Line {
     match file {
         Some(file) => Line::ok(format!(
             "podman {version} gives all containers the views by {}",
             file.display()
         )),
-        None => Line::ok(format!(
-            "podman {version} gives containers the views that are run with --device {DEVICE}"
-        )),
+        None => by_device(&format!("podman {version}"), knows_device),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::messages::{Adjustment, Container, Hook, Mount, Mounted};
-use crate::attach::{Binding, Wanted};
+use crate::attach::{Binding, Stage, Wanted};
 
 /// Docker refuses a container for any other option, and makes bind mounts of its own accord.
 const DOCKERS_OPTIONS: &[&str] = &["ro"];
@@ -58,11 +58,14 @@ fn is_in_the_way(mounted: &Mounted, binding: &Binding) -> bool {
     !is_usual && (target.starts_with(place) || place.starts_with(&target))
 }
 
+/// Those at which hooks of ours are called.
+const STAGES: [Stage; 2] = [Stage::CreateRuntime, Stage::CreateContainer];
+
 /// Whether a CDI device or another plugin has brought our hook already.
 fn has_hook(container: &Container) -> bool {
     let is_ours = |arguments: &Vec<String>| {
         let mut pairs = arguments.windows(2);
-        pairs.any(|pair| pair == ["hook", "create-container"])
+        pairs.any(|pair| STAGES.iter().any(|stage| pair == ["hook", stage.command()]))
     };
     container.hooks.iter().any(is_ours)
 }
@@ -82,7 +85,7 @@ fn mount(offer: &Offer<'_>, binding: &Binding) -> Mount {
 
 /// The call of the hook; none for a path that is no text.
 fn hook(wanted: &Wanted, program: &Path) -> Option<Hook> {
-    let hook = wanted.hook(program).ok()?;
+    let hook = wanted.hook(program, Stage::CreateContainer).ok()?;
     Some(Hook {
         path: hook.path.into(),
         arguments: hook.args,

@@ -108,7 +108,7 @@ pub struct Container {
     pub annotations: Map,
     /// What is going to be mounted in it.
     pub mounts: Vec<Mounted>,
-    /// The arguments of its createContainer hooks.
+    /// The arguments of its hooks createRuntime and createContainer.
     pub hooks: Vec<Vec<String>>,
     /// Those that it is to be in; Docker does not tell.
     pub namespaces: Vec<Namespace>,
@@ -175,7 +175,7 @@ impl Container {
                 (5, value) => insert(&mut container.labels, value.bytes())?,
                 (6, value) => insert(&mut container.annotations, value.bytes())?,
                 (9, value) => container.mounts.push(Mounted::parse(value.bytes())?),
-                (10, value) => container.hooks = create_container_hooks(value.bytes())?,
+                (10, value) => container.hooks = create_hooks(value.bytes())?,
                 (11, value) => container.namespaces = namespaces(value.bytes())?,
                 _ => {}
             }
@@ -212,10 +212,10 @@ fn insert(map: &mut Map, entry: &[u8]) -> Result<(), Malformed> {
     Ok(())
 }
 
-fn create_container_hooks(hooks: &[u8]) -> Result<Vec<Vec<String>>, Malformed> {
+fn create_hooks(hooks: &[u8]) -> Result<Vec<Vec<String>>, Malformed> {
     let mut found = Vec::new();
     for field in Fields::of(hooks) {
-        if let (3, hook) = field? {
+        if let (2 | 3, hook) = field? {
             found.push(texts(hook.bytes(), 2)?);
         }
     }

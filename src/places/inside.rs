@@ -9,13 +9,16 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 
 /// How long an answer may take that a live server gives within milliseconds.
 pub const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A namespace in which the work takes longer is left to itself while others have their turn.
+const BRISK: Duration = Duration::from_millis(100);
 
 /// A mount namespace; `None` is that of this process, with its root directory.
 pub type Namespace = Option<Arc<OwnedFd>>;
@@ -80,6 +83,51 @@ pub fn run<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Trouble> {
     Pending::start(namespace, work)?.wait(limit)
+}
+
+/// A piece of work in each of many namespaces, one after the other. What each one is known by
+/// is given back with its result.
+#[derive(Debug)]
+pub struct Round<K, T> {
+    done: Vec<(K, Result<T, Trouble>)>,
+    slow: Vec<(K, Pending<T>)>,
+}
+
+impl<K, T> Default for Round<K, T> {
+    fn default() -> Self {
+        Self {
+            done: Vec::new(),
+            slow: Vec::new(),
+        }
+    }
+}
+
+impl<K, T: Send + 'static> Round<K, T> {
+    /// Does the next piece, or leaves it going on for a while.
+    pub fn next(
+        &mut self,
+        key: K,
+        namespace: &Namespace,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) {
+        let started = Pending::start(namespace, work);
+        match started.map(|work| (work.wait(BRISK), work)) {
+            Ok((Err(Trouble::Silent), work)) => self.slow.push((key, work)),
+            Ok((result, _)) => self.done.push((key, result)),
+            Err(trouble) => self.done.push((key, Err(trouble))),
+        }
+    }
+
+    /// The results; those that have not come after [`PATIENCE`] do not come.
+    pub fn results(self) -> Vec<(K, Result<T, Trouble>)> {
+        let deadline = Instant::now() + PATIENCE;
+        let Self { mut done, slow } = self;
+        done.extend(slow.into_iter().map(|(key, work)| {
+            let rest = deadline.saturating_duration_since(Instant::now());
+            (key, work.wait(rest))
+        }));
+        done
+    }
 }
 
 /// Gives this thread a root and a working directory of its own, those of the namespace.

@@ -114,7 +114,10 @@ fn look(path: &Path, proc: &Proc) -> anyhow::Result<(Mount, Result<(), Errno>)> 
 
 /// The path without symbolic links. Of a dead mount even the name may be out of reach, so
 /// the directory above comes first.
-fn resolve(path: &Path) -> io::Result<PathBuf> {
+///
+/// # Errors
+/// What looking it up fails with.
+pub fn resolve(path: &Path) -> io::Result<PathBuf> {
     let path = std::path::absolute(path)?;
     match (path.parent(), path.file_name()) {
         (Some(parent), Some(name)) if !path.is_symlink() => Ok(parent.canonicalize()?.join(name)),

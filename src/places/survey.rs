@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use nix::sys::stat::fstat;
@@ -40,6 +41,43 @@ pub struct Closed {
     pub container: Option<String>,
     /// Why.
     pub trouble: Trouble,
+}
+
+/// What became of one mount in one mount namespace.
+#[derive(Debug)]
+pub struct Row<O> {
+    /// What people call the container; `None` if it has no name.
+    pub container: Option<String>,
+    /// One of its processes.
+    pub pid: i32,
+    /// Where the mount is, as the container sees it; `None` if that could not be found out.
+    pub path: Option<PathBuf>,
+    /// What became of it.
+    pub outcome: O,
+}
+
+impl Place {
+    /// What became of the mounts at these paths.
+    pub fn rows<O>(&self, outcomes: Vec<(PathBuf, O)>) -> impl Iterator<Item = Row<O>> {
+        outcomes.into_iter().map(|(path, outcome)| Row {
+            container: self.container.clone(),
+            pid: self.pid,
+            path: Some(path),
+            outcome,
+        })
+    }
+}
+
+impl Closed {
+    /// That nobody knows what became of its mounts.
+    pub fn row<O>(self, failed: impl FnOnce(String) -> O) -> Row<O> {
+        Row {
+            container: self.container,
+            pid: self.pid,
+            path: None,
+            outcome: failed(self.trouble.to_string()),
+        }
+    }
 }
 
 /// Every mount namespace on this host that a process is in.

@@ -9,7 +9,6 @@ mod repair;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use nix::errno::Errno;
@@ -19,28 +18,12 @@ use self::repair::{Repair, Task};
 use crate::host::process::Proc;
 use crate::parse::mountinfo::Mount;
 use crate::places::health::{self, Device, Health};
-use crate::places::inside::{PATIENCE, Pending, Trouble};
+use crate::places::inside::{Round, Trouble};
 use crate::places::source::Source;
-use crate::places::survey::{self, Closed, Place};
+use crate::places::survey::{self, Place, Row};
 
 /// What the mounts of one namespace came to, by their paths.
 type Outcomes = Vec<(PathBuf, Outcome)>;
-
-/// A namespace in which the work takes longer is left to itself while others have their turn.
-const BRISK: Duration = Duration::from_millis(100);
-
-/// What became of one mount in one mount namespace.
-#[derive(Debug)]
-pub struct Row {
-    /// What people call the container; `None` if it has no name.
-    pub container: Option<String>,
-    /// One of its processes.
-    pub pid: i32,
-    /// Where the mount is, as the container sees it; `None` if that could not be found out.
-    pub path: Option<PathBuf>,
-    /// What became of it.
-    pub outcome: Outcome,
-}
 
 /// Puts files of the lxcfs at `mountpoint` in place of all that a dead one left, in every
 /// mount namespace of the host; changes nothing if `dry_run`. Threads that wait for stopped
@@ -48,11 +31,12 @@ pub struct Row {
 ///
 /// # Errors
 /// One sentence if no lxcfs serves at `mountpoint`, or the host's processes cannot be listed.
-pub fn run(mountpoint: &Path, dry_run: bool) -> anyhow::Result<Vec<Row>> {
+pub fn run(mountpoint: &Path, dry_run: bool) -> anyhow::Result<Vec<Row<Outcome>>> {
     let proc = Arc::new(Proc::open(Path::new("/proc")).context("cannot open /proc")?);
     let source = Source::at(mountpoint, &proc)?;
     let (places, closed) = survey::places(&proc).context("cannot list the processes")?;
-    let mut rows: Vec<_> = closed.into_iter().map(unknown).collect();
+    let closed = closed.into_iter().map(|one| one.row(Outcome::Failed));
+    let mut rows: Vec<_> = closed.collect();
     rows.extend(repair(&places, |_| true, &source, &proc, dry_run)?);
     Ok(rows)
 }
@@ -61,7 +45,11 @@ pub fn run(mountpoint: &Path, dry_run: bool) -> anyhow::Result<Vec<Row>> {
 ///
 /// # Errors
 /// One sentence if the host's processes cannot be listed.
-pub fn run_in(namespace: u64, source: &Source, proc: &Arc<Proc>) -> anyhow::Result<Vec<Row>> {
+pub fn run_in(
+    namespace: u64,
+    source: &Source,
+    proc: &Arc<Proc>,
+) -> anyhow::Result<Vec<Row<Outcome>>> {
     let (mut places, _) = survey::places(proc).context("cannot list the processes")?;
     let is_wanted = |place: &Place| place.inode == Some(namespace);
     if !places.iter().any(is_wanted) {
@@ -78,18 +66,18 @@ fn repair(
     source: &Source,
     proc: &Arc<Proc>,
     dry_run: bool,
-) -> anyhow::Result<Vec<Row>> {
+) -> anyhow::Result<Vec<Row<Outcome>>> {
     let connections = Connections::examine(places, source, proc);
     let mut rows = Vec::new();
-    let mut slow = Vec::new();
+    let mut round = Round::default();
     for place in places.iter().filter(|place| is_wanted(place)) {
         let (mounts, outcomes) = connections.judge(place, source);
-        rows.extend(of_place(place, outcomes));
+        rows.extend(place.rows(outcomes));
         if mounts.is_empty() {
             continue;
         }
         let (tasks, outcomes) = tasks(&mounts, place, source)?;
-        rows.extend(of_place(place, outcomes));
+        rows.extend(place.rows(outcomes));
         let paths: Vec<_> = tasks
             .iter()
             .map(|task| task.mount.mount_point.clone())
@@ -100,50 +88,20 @@ fn repair(
             stale: Arc::clone(&connections.stale),
             dry_run,
         };
-        let work = Pending::start(&place.namespace, move || repair.run(tasks));
-        match work.map(|work| (work.wait(BRISK), work)) {
-            Ok((Err(Trouble::Silent), work)) => slow.push((place, paths, work)),
-            Ok((done, _)) => rows.extend(conclude(place, paths, done)),
-            Err(trouble) => rows.extend(conclude(place, paths, Err(trouble))),
-        }
+        round.next((place, paths), &place.namespace, move || repair.run(tasks));
     }
-    let deadline = Instant::now() + PATIENCE;
-    for (place, paths, work) in slow {
-        let done = work.wait(deadline.saturating_duration_since(Instant::now()));
-        rows.extend(conclude(place, paths, done));
+    for ((place, paths), done) in round.results() {
+        rows.extend(place.rows(conclude(paths, done)));
     }
     Ok(rows)
 }
 
-fn of_place(place: &Place, outcomes: Outcomes) -> impl Iterator<Item = Row> {
-    outcomes.into_iter().map(|(path, outcome)| Row {
-        container: place.container.clone(),
-        pid: place.pid,
-        path: Some(path),
-        outcome,
-    })
-}
-
 /// What became of the mounts at `paths`, or that nobody knows.
-fn conclude(
-    place: &Place,
-    paths: Vec<PathBuf>,
-    done: Result<Outcomes, Trouble>,
-) -> impl Iterator<Item = Row> {
-    let outcomes = done.unwrap_or_else(|trouble| {
+fn conclude(paths: Vec<PathBuf>, done: Result<Outcomes, Trouble>) -> Outcomes {
+    done.unwrap_or_else(|trouble| {
         let failed = |path| (path, Outcome::Failed(trouble.to_string()));
         paths.into_iter().map(failed).collect()
-    });
-    of_place(place, outcomes)
-}
-
-fn unknown(closed: Closed) -> Row {
-    Row {
-        container: closed.container,
-        pid: closed.pid,
-        path: None,
-        outcome: Outcome::Failed(closed.trouble.to_string()),
-    }
+    })
 }
 
 /// What is known of all lxcfs file systems but the one whose files are put into place.

@@ -53,11 +53,15 @@ impl Bundle {
         self.dir.path()
     }
 
-    /// Lets the runtime call `lxcfs hook create-container` with these arguments.
-    pub fn add_hook(&mut self, arguments: &[&str]) {
-        let own = ["lxcfs", "hook", "create-container"];
+    /// Lets the runtime call `lxcfs hook` with these arguments.
+    pub fn add_hook(&mut self, stage: &str, arguments: &[&str]) {
+        let command = match stage {
+            "createRuntime" => "create-runtime",
+            _ => "create-container",
+        };
+        let own = ["lxcfs", "hook", command];
         let args: Vec<&str> = own.iter().chain(arguments).copied().collect();
-        self.config["hooks"] = json!({"createContainer": [{"path": program(), "args": args}]});
+        self.config["hooks"] = json!({stage: [{"path": program(), "args": args}]});
     }
 
     /// Gives the container a user namespace.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::common::docker::{Docker, Image, options};
 use crate::common::{Ran, beside_others, patience, run, run_within, sh, skip};
-use crate::seen::{PRINT, Seen};
+use crate::shown::{PRINT, Shown};
 use crate::views::{Views, program};
 
 /// A Docker daemon that is set up as docs/INTEGRATION.md says, and the place of its views.
@@ -87,8 +87,8 @@ impl Stand {
     }
 
     #[track_caller]
-    fn seen(&self, line: &str) -> Seen {
-        Seen::parse(&self.run(line, PRINT).ok())
+    fn seen(&self, line: &str) -> Shown {
+        Shown::new(&self.run(line, PRINT).ok())
     }
 
     /// Writes what `lxcfs cdi` prints to where Docker looks for it.
@@ -119,9 +119,9 @@ fn the_runtime_gives_all_containers_the_views() {
             &format!("{PRINT}; echo ==; /usr/bin/free -k; /usr/bin/uptime -s"),
         )
         .ok();
-    let seen = Seen::parse(&text);
-    seen.is_own();
-    seen.has_the_rest(true);
+    let seen = Shown::new(&text);
+    seen.assert_own();
+    seen.assert_rest(true);
     let free = text
         .lines()
         .find(|line| line.starts_with("Mem:"))
@@ -131,19 +131,19 @@ fn the_runtime_gives_all_containers_the_views() {
     // What is mounted by hand stays.
     let mine = daemon.arg("proc/uptime");
     let seen = stand.seen(&format!("--read-only -u 1000 -v {mine}:/proc/uptime:ro"));
-    seen.is_own();
-    seen.has_the_rest(false);
+    seen.assert_own();
+    seen.assert_rest(false);
     let privileged = stand.run("--privileged", PRINT);
     if privileged.succeeded() || stand.run("--privileged --runtime runc", "true").succeeded() {
-        let seen = Seen::parse(&privileged.ok());
-        seen.is_own();
-        seen.has_the_rest(true);
+        let seen = Shown::new(&privileged.ok());
+        seen.assert_own();
+        seen.assert_rest(true);
     }
     // Other runtimes add nothing.
-    stand.seen("--runtime runc").is_the_hosts();
+    stand.seen("--runtime runc").assert_without_views();
 
     drop(daemon);
-    stand.seen("").is_the_hosts();
+    stand.seen("").assert_without_views();
     let ran = stand.run("--runtime lxcfs-strict", "true");
     let sentence = format!("no lxcfs is mounted at {}", stand.views.arg());
     assert!(!ran.succeeded() && ran.err.contains(&sentence), "{ran:?}");
@@ -199,8 +199,8 @@ fn a_cdi_device_gives_a_container_the_views() {
     stand.specify(&[]);
     let all = "--runtime runc --device lxcfs.rs/view=all";
     let seen = stand.seen(&format!("{all} --read-only"));
-    seen.is_own();
-    seen.has_the_rest(true);
+    seen.assert_own();
+    seen.assert_rest(true);
     let seen = stand.seen("--runtime runc --device lxcfs.rs/view=mem --device lxcfs.rs/view=psi");
     assert!(seen.has("/proc/meminfo") && seen.has("/proc/vmstat") && !seen.has("/proc/stat"));
     assert_eq!(
@@ -209,7 +209,7 @@ fn a_cdi_device_gives_a_container_the_views() {
     );
 
     drop(daemon);
-    stand.seen(all).is_the_hosts();
+    stand.seen(all).assert_without_views();
     stand.specify(&["--strict"]);
     let ran = stand.run(all, "true");
     let sentence = format!("no lxcfs is mounted at {}", stand.views.arg());

@@ -12,8 +12,12 @@ use serde_json::json;
 
 use crate::bundle::Bundle;
 use crate::common::{Daemon, beside_others, has, patience, run, run_within, sh, skip, wait_for};
-use crate::seen::{PRINT, Seen};
+use crate::shown::{PRINT, Shown};
 use crate::views::{Views, program};
+
+/// When runtimes call the hook.
+const STAGES: [&str; 2] = [CREATE_RUNTIME, "createContainer"];
+const CREATE_RUNTIME: &str = "createRuntime";
 
 /// A container that prints what it sees.
 fn printing() -> Result<Bundle, String> {
@@ -37,14 +41,19 @@ fn the_hook_attaches_all_and_leaves_hidden_what_is_masked() {
     let _turn = beside_others();
     let views = Views::prepare();
     let _daemon = views.start();
-    bundle.add_hook(&["--views", &views.arg()]);
-    let seen = Seen::parse(&bundle.run(&["runc"]).ok());
-    seen.is_own();
-    seen.has_the_rest(true);
-    assert!(!seen.has("/proc/interrupts"), "{seen:?}");
+    for stage in STAGES {
+        bundle.add_hook(stage, &["--views", &views.arg()]);
+        let seen = Shown::new(&bundle.run(&["runc"]).ok());
+        seen.assert_own();
+        seen.assert_rest(true);
+        assert!(!seen.has("/proc/interrupts"), "{seen:?}");
+    }
 
-    bundle.add_hook(&["--views", &views.arg(), "--only", "mem,psi"]);
-    let seen = Seen::parse(&bundle.run(&["runc"]).ok());
+    bundle.add_hook(
+        CREATE_RUNTIME,
+        &["--views", &views.arg(), "--only", "mem,psi"],
+    );
+    let seen = Shown::new(&bundle.run(&["runc"]).ok());
     assert!(
         seen.has("/proc/meminfo") && !seen.has("/proc/stat"),
         "{seen:?}"
@@ -60,16 +69,18 @@ fn the_hook_leaves_alone_what_the_owner_has_mounted() {
     let _turn = beside_others();
     let views = Views::prepare();
     let _daemon = views.start();
-    bundle.add_hook(&["--views", &views.arg()]);
     let mounts = bundle.config["mounts"].as_array_mut().expect("an array");
     mounts.extend([
         json!({"destination": "/proc/uptime", "type": "bind", "source": "/proc/uptime", "options": ["bind", "ro"]}),
         json!({"destination": "/sys/devices/system/cpu/online", "type": "bind", "source": "/dev/null", "options": ["bind"]}),
     ]);
-    let seen = Seen::parse(&bundle.run(&["runc"]).ok());
-    assert!(seen.has("/proc/meminfo"), "{seen:?}");
-    assert!(!seen.has("/proc/uptime"), "{seen:?}");
-    assert!(!seen.has("/sys/devices/system/cpu"), "{seen:?}");
+    for stage in STAGES {
+        bundle.add_hook(stage, &["--views", &views.arg()]);
+        let seen = Shown::new(&bundle.run(&["runc"]).ok());
+        assert!(seen.has("/proc/meminfo"), "{seen:?}");
+        assert!(!seen.has("/proc/uptime"), "{seen:?}");
+        assert!(!seen.has("/sys/devices/system/cpu"), "{seen:?}");
+    }
 }
 
 #[test]
@@ -81,15 +92,17 @@ fn the_hook_works_with_a_user_namespace_and_with_a_read_only_root_and_proc() {
     let _turn = beside_others();
     let views = Views::prepare();
     let _daemon = views.start();
-    bundle.add_hook(&["--views", &views.arg()]);
     bundle.config["root"]["readonly"] = json!(true);
     bundle.config["mounts"][0]["options"] = json!(["ro", "nosuid"]);
-    let seen = Seen::parse(&bundle.run(&["runc"]).ok());
-    seen.is_own();
-    assert!(
-        seen.has("/proc/pressure") || !Path::new("/proc/pressure").exists(),
-        "{seen:?}"
-    );
+    for stage in STAGES {
+        bundle.add_hook(stage, &["--views", &views.arg()]);
+        let seen = Shown::new(&bundle.run(&["runc"]).ok());
+        seen.assert_own();
+        assert!(
+            seen.has("/proc/pressure") || !Path::new("/proc/pressure").exists(),
+            "{seen:?}"
+        );
+    }
 
     let mut bundle = printing().expect("a second one");
     bundle.map_users();
@@ -98,10 +111,12 @@ fn the_hook_works_with_a_user_namespace_and_with_a_read_only_root_and_proc() {
         .arg(bundle.root()))
     .ok();
     run(Command::new("chmod").arg("711").arg(bundle.path())).ok();
-    bundle.add_hook(&["--views", &views.arg(), "--strict"]);
-    let seen = Seen::parse(&bundle.run(&["runc"]).ok());
-    seen.is_own();
-    seen.has_the_rest(true);
+    for stage in STAGES {
+        bundle.add_hook(stage, &["--views", &views.arg(), "--strict"]);
+        let seen = Shown::new(&bundle.run(&["runc"]).ok());
+        seen.assert_own();
+        seen.assert_rest(true);
+    }
 }
 
 #[test]
@@ -122,9 +137,9 @@ fn the_runtime_adds_mounts_and_hook_and_keeps_what_is_there() {
     );
     bundle.config["process"]["args"][2] = json!(format!("{PRINT}; echo ==; cat /proc/swaps"));
     let text = bundle.run(&wrapper(&own, &place)).ok();
-    let seen = Seen::parse(&text);
-    seen.is_own();
-    seen.has_the_rest(true);
+    let seen = Shown::new(&text);
+    seen.assert_own();
+    seen.assert_rest(true);
     assert!(text.ends_with("==\nmine\n"), "{text}");
 
     // What it does not understand is the runtime's to complain about.
@@ -147,18 +162,24 @@ fn starts_unless_strict(bundle: &mut Bundle, views: &Views, sentence: &str) {
         .as_object_mut()
         .expect("an object")
         .remove("hooks");
-    for way in [&runtime[..], &["runc"]] {
+    let starts = |bundle: &Bundle, way: &[&str]| {
         let start = Instant::now();
         let ran = bundle.run(way);
         assert!(start.elapsed() < patience(50), "{:?}", start.elapsed());
-        Seen::parse(&ran.ok()).is_the_hosts();
-        bundle.add_hook(&["--views", &place]);
+        Shown::new(&ran.ok()).assert_without_views();
+    };
+    let starts_not = |bundle: &Bundle, way: &[&str]| {
+        let ran = bundle.run(way);
+        assert!(!ran.succeeded() && ran.err.contains(sentence), "{ran:?}");
+    };
+    starts(bundle, &runtime);
+    starts_not(bundle, &strict);
+    for stage in STAGES {
+        bundle.add_hook(stage, &["--views", &place]);
+        starts(bundle, &["runc"]);
+        bundle.add_hook(stage, &["--views", &place, "--strict"]);
+        starts_not(bundle, &["runc"]);
     }
-    let ran = bundle.run(&strict);
-    assert!(!ran.succeeded() && ran.err.contains(sentence), "{ran:?}");
-    bundle.add_hook(&["--views", &place, "--strict"]);
-    let ran = bundle.run(&["runc"]);
-    assert!(!ran.succeeded() && ran.err.contains(sentence), "{ran:?}");
 }
 
 #[test]
@@ -175,7 +196,7 @@ fn containers_start_while_lxcfs_is_stopped_dead_or_hanging_unless_they_must_not(
         let told = format!("starts without views: {nothing}");
         let journal = || sh("journalctl -o cat -t lxcfs").out;
         let found = wait_for(patience(10), || {
-            (journal().matches(&told).count() == 2).then_some(())
+            (journal().matches(&told).count() == 3).then_some(())
         });
         assert!(found.is_some(), "the journal has: {}", journal());
     }
@@ -276,10 +297,29 @@ fn input_that_is_not_understood_stops_no_container() {
         );
         assert_eq!(hook(input, "precreate --strict").code, Some(1));
 
-        let ran = hook(input, "create-container");
         let sentence = format!("{told}standard input has no state of an OCI container");
-        assert!(ran.succeeded() && ran.err.starts_with(&sentence), "{ran:?}");
-        assert_eq!(hook(input, "create-container --strict").code, Some(1));
+        for command in ["create-runtime", "create-container"] {
+            let ran = hook(input, command);
+            assert!(ran.succeeded() && ran.err.starts_with(&sentence), "{ran:?}");
+            assert_eq!(hook(input, &format!("{command} --strict")).code, Some(1));
+        }
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::write(dir.path().join("config.json"), r#"{"root":{"path":"/"}}"#).expect("a file");
+    for (pid, part) in [
+        ("null".to_owned(), "names no process"),
+        (i32::MAX.to_string(), "cannot enter the mount namespace"),
+        ("-1".to_owned(), "cannot enter the mount namespace"),
+        // As of a container without a mount namespace.
+        (
+            std::process::id().to_string(),
+            "has no mount namespace of its own",
+        ),
+    ] {
+        let bundle = dir.path().display();
+        let state = format!(r#"{{"id":"web","bundle":"{bundle}","pid":{pid}}}"#);
+        let ran = hook(&state, "create-runtime");
+        assert!(ran.succeeded() && ran.err.contains(part), "{ran:?}");
     }
     let state = r#"{"id":"web","bundle":"/nowhere"}"#;
     let ran = hook(state, "create-container");

@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::common::docker::options;
 use crate::common::podman::podman_run;
 use crate::common::{Ran, beside_others, patience, run, run_within, skip};
-use crate::seen::{PRINT, Seen};
+use crate::shown::{PRINT, Shown};
 use crate::views::{Views, program};
 
 const DROP_IN: &str = include_str!("../../share/podman/containers.conf.d/lxcfs.conf");
@@ -82,9 +82,18 @@ impl Stand {
         run_within(&mut command, patience(60))
     }
 
+    /// Has the root file system belong to users of a container; the options that give it them.
+    fn map_users(&self) -> &'static str {
+        let root = self.views.dir().join("root");
+        let mut chown = Command::new("chown");
+        run(chown.args(["-R", "100000:100000"]).arg(root)).ok();
+        run(Command::new("chmod").arg("711").arg(self.views.dir())).ok();
+        "--uidmap 0:100000:65536 --gidmap 0:100000:65536"
+    }
+
     #[track_caller]
-    fn seen(&self, global: &str, line: &str) -> Seen {
-        Seen::parse(&self.run(global, line, PRINT).ok())
+    fn seen(&self, global: &str, line: &str) -> Shown {
+        Shown::new(&self.run(global, line, PRINT).ok())
     }
 
     #[track_caller]
@@ -113,8 +122,8 @@ fn a_cdi_device_gives_a_container_the_views() {
         let daemon = stand.views.start();
         let all = "--device lxcfs.rs/view=all";
         let seen = stand.seen("", &format!("{all} --read-only -u 1000"));
-        seen.is_own();
-        seen.has_the_rest(false);
+        seen.assert_own();
+        seen.assert_rest(false);
         let seen = stand.seen("", "--device lxcfs.rs/view=psi");
         assert_eq!(
             seen.has("/proc/pressure"),
@@ -123,7 +132,7 @@ fn a_cdi_device_gives_a_container_the_views() {
         assert!(!seen.has("/proc/meminfo"));
 
         drop(daemon);
-        stand.seen("", all).is_the_hosts();
+        stand.seen("", all).assert_without_views();
         stand.specify(&["--strict"]);
         stand.has_failed(&stand.run("", all, "true"));
     }
@@ -141,11 +150,11 @@ fn the_drop_in_gives_all_containers_the_views() {
     let daemon = stand.views.start();
     for line in ["", "--privileged", "--annotation mine=1"] {
         let seen = stand.seen(&hooks, line);
-        seen.is_own();
-        seen.has_the_rest(true);
+        seen.assert_own();
+        seen.assert_rest(true);
     }
     drop(daemon);
-    stand.seen(&hooks, "").is_the_hosts();
+    stand.seen(&hooks, "").assert_without_views();
 }
 
 #[test]
@@ -159,22 +168,21 @@ fn the_hook_precreate_gives_the_views_to_those_that_ask_by_annotation() {
     let daemon = stand.views.start();
     let asks = "--annotation lxcfs.rs/view=true";
     let seen = stand.seen(&hooks, asks);
-    seen.is_own();
-    seen.has_the_rest(true);
+    seen.assert_own();
+    seen.assert_rest(true);
     for line in ["", "--annotation lxcfs.rs/view=false"] {
-        stand.seen(&hooks, line).is_the_hosts();
+        stand.seen(&hooks, line).assert_without_views();
     }
-    let root = stand.views.dir().join("root");
-    run(Command::new("chown")
-        .args(["-R", "100000:100000"])
-        .arg(root))
-    .ok();
-    run(Command::new("chmod").arg("711").arg(stand.views.dir())).ok();
-    let users = "--uidmap 0:100000:65536 --gidmap 0:100000:65536";
-    stand.seen(&hooks, &format!("{asks} {users}")).is_own();
+    // A container's directory is closed to its root then. A CDI device is no different.
+    let users = stand.map_users();
+    for (global, line) in [(hooks.as_str(), asks), ("", "--device lxcfs.rs/view=all")] {
+        let seen = stand.seen(global, &format!("{line} {users}"));
+        seen.assert_own();
+        seen.assert_rest(true);
+    }
 
     drop(daemon);
-    stand.seen(&hooks, asks).is_the_hosts();
+    stand.seen(&hooks, asks).assert_without_views();
     stand.hook(", \"--strict\"");
     stand.has_failed(&stand.run(&hooks, asks, "true"));
 }

@@ -275,20 +275,6 @@ fn dead_views_are_replaced_and_those_of_others_left_alone() {
     assert_eq!(own_mounts(cell.init).len(), count);
 }
 
-#[test]
-fn dead_views_can_be_taken_away() {
-    let _turn = beside_others();
-    let mut daemon = Daemon::start(&[]);
-    let cell = cell("");
-    let before = own_mounts(cell.init);
-    attach(&daemon, &cell.init.to_string()).ok();
-    daemon.kill_all();
-    let ran = lxcfs(&["detach", &cell.init.to_string()]);
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert_eq!(own_mounts(cell.init), before);
-    assert_sees_host(&cell, 64);
-}
-
 /// What is mounted in such a container is mounted on the host too.
 #[test]
 fn the_host_is_left_alone() {
@@ -371,6 +357,9 @@ fn what_is_no_container_is_refused_with_a_reason() {
         assert_refused(&lxcfs(&[command, ""]), 1, "no running container is called");
         assert_refused(&lxcfs(&[command]), 2, "CONTAINER");
     }
+    for more in [["--all", "web"], ["--views", "/x"]] {
+        assert_refused(&lxcfs(&[&["detach"][..], &more].concat()), 2, "");
+    }
     let mut ended = Command::new("true").spawn().expect("a process");
     let zombie = ended.id().to_string();
     crate::common::wait_for(patience(10), || {
@@ -401,6 +390,8 @@ fn without_views_or_root_nothing_is_attached() {
         let ran = run(Command::new(&copy).args([command, &pid]).uid(65534));
         assert_refused(&ran, 1, &format!("{command} needs root"));
     }
+    let ran = run(Command::new(&copy).args(["detach", "--all"]).uid(65534));
+    assert_refused(&ran, 1, "detach needs root");
     assert_eq!(own_mounts(cell.init), before);
 }
 

@@ -1,12 +1,12 @@
 //! What a container shows of itself, whoever started it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use crate::common::figures::{Stat, cpu_list, cpuinfo_ids, keyed, uptime};
-use crate::common::run;
+use crate::common::{patience, run};
 
 /// The memory limit that the tests give to containers, in kB.
 pub const LIMIT_KB: u64 = 50 << 10;
@@ -15,13 +15,21 @@ pub const LIMIT_KB: u64 = 50 << 10;
 pub const PRINT: &str = "for f in meminfo cpuinfo stat uptime self/mountinfo; do echo \"== $f\"; cat /proc/$f; done; \
     echo == online; cat /sys/devices/system/cpu/online; echo == nproc; nproc; \
     echo == free; if test -x /free; then /free -k; else free -k; fi; \
-    echo == pressure; cat /proc/pressure/cpu; echo == end";
+    echo == pressure; cat /proc/pressure/cpu; echo == trigger; \
+    if test -e /proc/pressure; then (echo \"some 150000 2000000\" > /proc/pressure/memory) 2>&1; fi; echo == end";
 
 /// Puts procps' free into a root file system, as `/free`: that of busybox asks the kernel by sysinfo(2).
 #[track_caller]
 pub fn add_free(root: &Path) {
     let script = "cp /usr/bin/free \"$1\" && ldd /usr/bin/free | grep -o \"/[^ ]*\" | xargs cp -L --parents -t \"$1\"";
     run(Command::new("sh").args(["-ec", script, "add"]).arg(root)).ok();
+}
+
+/// Where a mount is, and its options and whether it is one of lxcfs.
+fn of_mountinfo(line: &str) -> Option<(&str, (&str, bool))> {
+    let mut words = line.split(' ').skip(4);
+    let (place, options) = (words.next()?, words.next()?);
+    Some((place, (options, line.contains(" - fuse.lxcfs "))))
 }
 
 /// What [`PRINT`] printed in a container.
@@ -44,32 +52,77 @@ impl Shown {
         rest.split("== ").next().unwrap_or(rest)
     }
 
+    /// The options of what is topmost, by what it lies over.
+    fn mounts(&self) -> BTreeMap<&str, (&str, bool)> {
+        let mounts = self.part("self/mountinfo").lines();
+        mounts.filter_map(of_mountinfo).collect()
+    }
+
     /// Over which of its own files there are those of lxcfs. Services see other mounts of the host, too.
     pub fn attached(&self) -> BTreeSet<String> {
-        let mounts = self.part("self/mountinfo").lines();
-        let ours = mounts.filter(|line| line.contains(" - fuse.lxcfs "));
-        ours.filter_map(|line| line.split(' ').nth(4))
-            .filter(|place| {
-                ["/proc/", "/sys/", "/var/"]
-                    .iter()
-                    .any(|own| place.starts_with(own))
-            })
-            .map(str::to_owned)
-            .collect()
+        let mounts = self.mounts().into_iter();
+        let ours = mounts.filter_map(|(place, (_, is_ours))| is_ours.then_some(place));
+        ours.filter(|place| {
+            ["/proc/", "/sys/", "/var/"]
+                .iter()
+                .any(|own| place.starts_with(own))
+        })
+        .map(str::to_owned)
+        .collect()
+    }
+
+    /// Whether a file of lxcfs is topmost at a place.
+    pub fn has(&self, place: &str) -> bool {
+        self.attached().contains(place)
     }
 
     /// The options of the mount at a place.
     #[track_caller]
     pub fn options(&self, place: &str) -> &str {
-        let mut mounts = self.part("self/mountinfo").lines();
-        let mount = mounts.find(|line| line.split(' ').nth(4) == Some(place));
-        mount
-            .and_then(|line| line.split(' ').nth(5))
-            .unwrap_or_else(|| panic!("nothing is mounted at {place}: {}", self.0))
+        let mounts = self.mounts();
+        let mount = mounts.get(place).map(|(options, _)| *options);
+        mount.unwrap_or_else(|| panic!("nothing is mounted at {place}: {}", self.0))
     }
 
     pub fn memory_kb(&self) -> u64 {
         keyed(self.part("meminfo"))["MemTotal"]
+    }
+
+    /// Memory, CPUs and uptime are those of a container with 50 MB and a quota of one CPU, and nobody can change them.
+    #[track_caller]
+    pub fn assert_own(&self) {
+        let text = &self.0;
+        assert_eq!(self.memory_kb(), LIMIT_KB, "{text}");
+        assert_eq!(cpuinfo_ids(self.part("cpuinfo")).len(), 1, "{text}");
+        assert_eq!(cpu_list(self.part("online")).len(), 1, "{text}");
+        assert!(
+            uptime(self.part("uptime")).0 < patience(60).as_secs_f64(),
+            "{text}"
+        );
+        for place in ["/proc/stat", "/proc/loadavg", "/sys/devices/system/cpu"] {
+            assert!(self.has(place), "{place}: {text}");
+            let options = self.options(place);
+            assert!(options.starts_with("ro,nosuid,nodev"), "{place}: {options}");
+        }
+    }
+
+    /// Pressure, and what else runtimes refuse to mount, is attached too; where the kernel has pressure, root can set
+    /// triggers.
+    #[track_caller]
+    pub fn assert_rest(&self, is_root: bool) {
+        let text = &self.0;
+        assert!(
+            self.has("/proc/vmstat") && self.has("/proc/softirqs"),
+            "{text}"
+        );
+        if !Path::new("/proc/pressure").exists() {
+            return;
+        }
+        self.assert_own_pressure();
+        let options = self.options("/proc/pressure");
+        assert!(options.starts_with("rw,nosuid,nodev"), "{options}");
+        let said = self.part("trigger");
+        assert!(said.trim().is_empty() || !is_root, "{text}");
     }
 
     /// All figures are those of a container with 50 MB and the first CPU.

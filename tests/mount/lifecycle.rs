@@ -1,8 +1,8 @@
 //! Starting, and everything that may be in the way.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::common::daemon::{binary, mounted_at};
 use crate::common::{Daemon, Ran, beside_others, patience, run_within, wait_for};
@@ -152,6 +152,35 @@ fn version_and_help_answer_on_standard_output() {
         let ran = attempt(&[flag]);
         assert_eq!(ran.code, Some(0), "{ran:?}");
         assert!(!ran.out.is_empty(), "{flag} prints nothing");
+    }
+}
+
+#[test]
+fn a_reader_that_has_enough_is_no_failure_and_a_full_disk_is_one() {
+    let own = std::process::id().to_string();
+    for args in [
+        &["--help"][..],
+        &["mounts", "--format", "lxc"],
+        &["cdi"],
+        &["generate", "completions", "bash"],
+        &["show", &own],
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let to = |stdout: Stdio| {
+            let mut command = Command::new(binary());
+            let ran = command.args(args).stdout(stdout).output();
+            let ran = ran.expect("the program under test");
+            (
+                ran.status.code(),
+                String::from_utf8_lossy(&ran.stderr).into_owned(),
+            )
+        };
+        assert_eq!(to(writer.into()), (Some(0), String::new()), "{args:?}");
+        let full = File::options().write(true).open("/dev/full");
+        let (code, said) = to(full.expect("/dev/full").into());
+        assert_eq!(code, Some(1), "{args:?}");
+        assert!(said.contains("cannot print"), "{args:?}: {said}");
     }
 }
 

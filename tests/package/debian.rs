@@ -14,6 +14,7 @@ use crate::reader::now_msec;
 const OURS: &str = "lxcfs-rs";
 const DEBIANS: &str = "lxcfs";
 const UNIT: &str = "lxcfs.service";
+const NRI_UNIT: &str = "lxcfs-nri.service";
 const PROGRAM: &str = "/usr/bin/lxcfs";
 
 /// A package file: named by a variable, or beside this program.
@@ -36,7 +37,11 @@ fn systemctl(args: &[&str]) -> Ran {
 }
 
 fn property(name: &str) -> String {
-    let show = systemctl(&["show", "--value", "-p", name, UNIT]);
+    property_of(UNIT, name)
+}
+
+fn property_of(unit: &str, name: &str) -> String {
+    let show = systemctl(&["show", "--value", "-p", name, unit]);
     show.ok().trim().to_owned()
 }
 
@@ -134,8 +139,9 @@ fn it_takes_the_place_of_debians_package_upgrades_and_goes_without_a_trace() {
 
     let installed = takes_over(&places, &first);
     upgrades(&places, &next);
+    is_removed(&places);
     drop(places);
-    is_removed(&installed);
+    is_purged(&installed);
 }
 
 /// Installs the package over Debian's: nobody notices. Returns its files.
@@ -211,11 +217,20 @@ fn upgrades(places: &[Place], package: &Path) {
     assert_eq!(mounts_of(places), mounts, "{}", log());
 }
 
-/// Removes and purges the package.
-fn is_removed(installed: &[PathBuf]) {
+/// Removes the package while the containers read: from then on they see the host.
+fn is_removed(places: &[Place]) {
     let (holder, server) = installed_program_serves();
-    apt(&["remove", OURS]);
-    assert!(["inactive", "failed"].contains(&property("ActiveState").as_str()));
+    systemctl(&["enable", "--now", NRI_UNIT]).ok();
+    let (begin, end) = apt(&["remove", OURS]);
+    for unit in [UNIT, NRI_UNIT] {
+        let state = property_of(unit, "ActiveState");
+        assert!(
+            ["inactive", "failed"].contains(&state.as_str()),
+            "{unit}: {state}"
+        );
+    }
+    let wanted = Path::new("/etc/systemd/system/multi-user.target.wants").join(NRI_UNIT);
+    assert!(!wanted.is_symlink(), "the plugin is still enabled");
     assert!(mounted_at(Path::new(POINT)).is_none(), "still mounted");
     for pid in [holder, server] {
         assert!(
@@ -223,6 +238,21 @@ fn is_removed(installed: &[PathBuf]) {
             "{pid} lives on"
         );
     }
+    let hosts = keyed(&fs::read_to_string("/proc/meminfo").expect("meminfo"))["MemTotal"];
+    for place in places {
+        place.record.reads();
+        let seen = place.record.between(begin, end);
+        assert!(seen.errors.is_empty(), "{}: {seen:?}", place.engine);
+        let text = place
+            .exec(&["cat", "/proc/meminfo", "/proc/self/mountinfo"])
+            .ok();
+        assert_eq!(keyed(&text)["MemTotal"], hosts, "{}: {text}", place.engine);
+        assert!(!text.contains(" - fuse.lxcfs "), "{}: {text}", place.engine);
+    }
+}
+
+/// Purges the package when no container runs any more.
+fn is_purged(installed: &[PathBuf]) {
     apt(&["purge", OURS]);
     assert_eq!(status_of(OURS), "");
     let mut own = installed.to_vec();
@@ -238,6 +268,7 @@ fn is_removed(installed: &[PathBuf]) {
     own.retain(|path| path.symlink_metadata().is_ok());
     assert_eq!(own, [] as [PathBuf; 0], "left behind");
     assert_eq!(property("LoadState"), "not-found");
-    let find = "find /etc/systemd /run/systemd/system /var/lib/systemd -name 'lxcfs.service*'";
+    let find = "find /etc/systemd /run/systemd/system /var/lib/systemd \
+                -name 'lxcfs.service*' -o -name 'lxcfs-nri.service*'";
     assert_eq!(command("sh", &["-c", find]).ok(), "");
 }

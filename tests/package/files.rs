@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::common::cell::sleeper_named;
 use crate::common::daemon::binary;
-use crate::common::{has, run, skip};
+use crate::common::{has, patience, run, run_within, skip};
 use crate::debian::package;
 
 /// Where LXC, Incus, Proxmox VE and people look, with the mode.
@@ -90,8 +90,11 @@ fn the_rpm_has_the_same_and_upgrades_without_a_restart() {
     let program = |heading: &str| {
         let from = scripts.find(heading).unwrap_or_else(|| panic!("{scripts}"));
         let body = &scripts[from..];
-        let (_, body) = body.split_once('\n').expect("a script");
-        body.split("\n\n").next().unwrap_or_default().to_owned()
+        let lines = body.lines().skip(1);
+        let own: Vec<_> = lines
+            .take_while(|line| !(line.contains(" scriptlet") && line.ends_with(':')))
+            .collect();
+        own.join("\n")
     };
     let dir = tempfile::tempdir().expect("a directory");
     let mut daemon = Command::new(sleeper_named(dir.path(), "lxcfs"))
@@ -121,6 +124,58 @@ fn the_rpm_has_the_same_and_upgrades_without_a_restart() {
     }
     let _ = daemon.kill();
     let _ = daemon.wait();
+    // As rpm calls it at the end: containers are left twice, before the service ends and after it.
+    let script = format!(
+        "lxcfs() {{ echo lxcfs \"$@\" >&2; }}\nsystemctl() {{ echo systemctl \"$@\" >&2; }}\n{}",
+        program("preuninstall")
+            .replace("/usr/bin/lxcfs", "lxcfs")
+            .replace("/run/systemd/system", "/")
+    );
+    let said = run(Command::new("sh").args(["-c", &script, "preuninstall", "0"]));
+    let detach = "lxcfs detach --all";
+    let nri = "systemctl disable --now lxcfs-nri.service";
+    let daemon = "systemctl --no-reload disable --now lxcfs.service";
+    let lines: Vec<_> = said.err.lines().collect();
+    assert_eq!(lines, [nri, detach, daemon, detach], "{said:?}");
+}
+
+/// With places of its own for what it writes.
+#[test]
+fn the_init_script_starts_stops_and_never_restarts() {
+    if !has("start-stop-daemon") || !Path::new("/usr/bin/lxcfs").exists() {
+        skip!("start-stop-daemon, or a lxcfs to be covered at /usr/bin, is not installed");
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let script = dir.path().join("lxcfs");
+    std::fs::write(&script, include_str!("../../share/init.d/lxcfs")).expect("a script");
+    let steps = "
+        mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /var/lib; mount --bind \"$1\" /usr/bin/lxcfs
+        service() { sh \"$script\" \"$1\" >/dev/null 2>&1 </dev/null; }
+        holder() { cat /run/lxcfs.pid; }
+        server() { cat /proc/$(holder)/task/$(holder)/children; }
+        not() { if \"$@\"; then exit 1; fi; }
+        script=$2
+        not service status
+        service start; service status; first=$(holder)
+        test \"$(stat -f -c %T /var/lib/lxcfs/proc/meminfo)\" = fuseblk
+        service start; test \"$(holder)\" = $first
+        old=$(server); service restart; test \"$(holder)\" = $first
+        while test \"$(server)\" = \"$old\" -o -z \"$(server)\"; do sleep 0.1; done
+        cat /var/lib/lxcfs/proc/meminfo >/dev/null
+        service stop; not service status; not mountpoint -q /var/lib/lxcfs; not test -e /proc/$first
+        cat /var/lib/lxcfs/proc/meminfo >/dev/null
+        service stop; service restart; service status; service stop; not service bogus";
+    let mut command = Command::new("unshare");
+    command.args([
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-euxc",
+        steps,
+        "sh",
+    ]);
+    run_within(command.arg(binary()).arg(script), patience(60)).ok();
 }
 
 #[test]

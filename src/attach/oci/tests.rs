@@ -14,12 +14,8 @@ fn wanted(only: &[Part]) -> Wanted {
     }
 }
 
-fn hook() -> Hook {
-    wanted(&[]).hook(Path::new(PROGRAM)).unwrap()
-}
-
 fn added(config: &str) -> String {
-    let edited = add(config.as_bytes(), &wanted(&[]), Some(&hook())).unwrap();
+    let edited = add(config.as_bytes(), &wanted(&[]), Path::new(PROGRAM)).unwrap();
     String::from_utf8(edited).unwrap()
 }
 
@@ -70,7 +66,7 @@ fn a_container_without_the_kernels_files_gets_the_hook_alone() {
             before.unwrap_or_default().len(),
             "{edited}"
         );
-        assert!(edited.contains("createContainer"), "{edited}");
+        assert!(edited.contains("createRuntime"), "{edited}");
     }
 }
 
@@ -87,38 +83,23 @@ fn a_bind_of_the_hosts_proc_and_sys_counts_as_them() {
 #[test]
 fn hooks_of_others_stay_and_ours_is_there_once() {
     let config =
-        r#"{"hooks":{"poststop":[{"path":"/p"}],"createContainer":[{"path":"/q","args":null}]}}"#;
+        r#"{"hooks":{"poststop":[{"path":"/p"}],"createRuntime":[{"path":"/q","args":null}]}}"#;
     let config: Value = serde_json::from_str(&added(&added(config))).unwrap();
-    let own = json!({"path": PROGRAM, "args": ["lxcfs", "hook", "create-container"]});
+    let own = json!({"path": PROGRAM, "args": ["lxcfs", "hook", "create-runtime"]});
     assert_eq!(
         config["hooks"],
-        json!({"poststop": [{"path": "/p"}], "createContainer": [{"path": "/q", "args": null}, own]})
+        json!({"poststop": [{"path": "/p"}], "createRuntime": [{"path": "/q", "args": null}, own]})
     );
 }
 
 #[test]
-fn a_user_namespace_is_found() {
-    let found = |config: &str| has_user_namespace(config.as_bytes()).ok();
-    let linux = |kind: &str| {
-        format!(r#"{{"linux":{{"namespaces":[{{"type":"pid"}},{{"type":"{kind}"}}]}}}}"#)
-    };
-    assert_eq!(found(&linux("user")), Some(true));
-    for without in [
-        &linux("mount"),
-        "{}",
-        r#"{"linux":null}"#,
-        r#"{"linux":{"namespaces":null}}"#,
-    ] {
-        assert_eq!(found(without), Some(false), "{without}");
-    }
-    assert_eq!(found(r#"{"linux":{"namespaces":[1]}}"#), None);
-    let without_hook = add(b"{}", &wanted(&[]), None).unwrap();
-    assert_eq!(without_hook, br#"{"mounts":[]}"#);
-}
-
-#[test]
 fn parts_that_are_not_wanted_are_left_out() {
-    let edited = add(ENGINES.as_bytes(), &wanted(&[Part::Cpu]), Some(&hook())).unwrap();
+    let edited = add(
+        ENGINES.as_bytes(),
+        &wanted(&[Part::Cpu]),
+        Path::new(PROGRAM),
+    )
+    .unwrap();
     let found = destinations(&String::from_utf8(edited).unwrap());
     assert!(found.contains(&"/proc/stat".to_owned()) && !found.contains(&"/proc/swaps".to_owned()));
 }
@@ -153,11 +134,11 @@ fn what_is_not_understood_is_one_sentence() {
             "hooks of the configuration is not understood",
         ),
         (
-            r#"{"hooks":{"createContainer":"x"}}"#,
-            "createContainer of the configuration is not understood",
+            r#"{"hooks":{"createRuntime":"x"}}"#,
+            "createRuntime of the configuration is not understood",
         ),
     ] {
-        let error = add(config.as_bytes(), &wanted(&[]), Some(&hook())).unwrap_err();
+        let error = add(config.as_bytes(), &wanted(&[]), Path::new(PROGRAM)).unwrap_err();
         assert_eq!(error.to_string(), sentence, "{config}");
     }
 }
@@ -185,6 +166,6 @@ proptest! {
 
     #[test]
     fn garbage_is_an_answer(config in proptest::collection::vec(any::<u8>(), 0..60)) {
-        let _ = add(&config, &wanted(&[]), Some(&hook()));
+        let _ = add(&config, &wanted(&[]), Path::new(PROGRAM));
     }
 }

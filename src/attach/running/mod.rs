@@ -1,5 +1,6 @@
 //! Attaching to containers that run already, and detaching from them.
 
+mod everywhere;
 mod lay;
 mod take;
 mod target;
@@ -15,6 +16,7 @@ use anyhow::Context;
 use nix::errno::Errno;
 use nix::unistd::{chroot, fchdir};
 
+pub use self::everywhere::detach_everywhere;
 pub use self::target::Target;
 
 use self::lay::{Layers, Task};
@@ -45,6 +47,8 @@ pub enum Outcome {
     Hidden,
     /// The views are gone.
     Detached,
+    /// Views of a lxcfs that may be alive are there.
+    Silent,
     /// It is as it was; one sentence says why.
     Failed(String),
 }
@@ -57,6 +61,7 @@ impl fmt::Display for Outcome {
             Self::Foreign => write!(out, "left alone: another lxcfs is attached"),
             Self::Hidden => write!(out, "left alone: something else is mounted there"),
             Self::Detached => write!(out, "detached"),
+            Self::Silent => write!(out, "left alone: its lxcfs does not answer"),
             Self::Failed(why) => write!(out, "not done: {why}"),
         }
     }
@@ -119,11 +124,7 @@ pub fn attach(
 /// One sentence if the container's file systems do not answer.
 pub fn detach(target: &Target, proc: &Arc<Proc>) -> anyhow::Result<Outcomes> {
     let (proc, hosts) = (Arc::clone(proc), hosts_peer_groups(proc)?);
-    let mut outcomes = in_container(target, move || take::all(&proc, &hosts))?;
-    outcomes.sort_by(|(one, _), (other, _)| one.cmp(other));
-    // What was stacked is told of once.
-    outcomes.dedup();
-    Ok(outcomes)
+    in_container(target, move || take::views(|_| true, &proc, &hosts))
 }
 
 /// Nobody can change anything through the views, but for setting triggers.

@@ -8,22 +8,26 @@ use nix::errno::Errno;
 use super::{Outcome, Outcomes, refusal};
 use crate::host::process::Proc;
 use crate::parse::mountinfo::Mount;
+use crate::places::health::Device;
 use crate::places::spot::{Spot, mount_id, table};
 use crate::session::mount::FS_TYPE;
 
-/// Takes away all mounts of files and directories of any lxcfs. One of a whole tree is no
-/// view: from there the container gives views to containers of its own.
+/// Takes away the mounts of files and directories of those lxcfs that are wanted. One of a
+/// whole tree is no view: from there the container gives views to containers of its own.
 ///
 /// # Errors
 /// What reading the container's mounts fails with.
-pub fn all(proc: &Proc, hosts: &BTreeSet<u32>) -> Result<Outcomes, Errno> {
+pub fn views(
+    is_wanted: impl Fn(Device) -> bool,
+    proc: &Proc,
+    hosts: &BTreeSet<u32>,
+) -> Result<Outcomes, Errno> {
     let mut outcomes = Outcomes::new();
     let mut left_alone = BTreeSet::new();
     loop {
         let table = table(proc)?;
-        let is_view = |mount: &&Mount| mount.fs_type == FS_TYPE && mount.root != Path::new("/");
-        let mut views: Vec<_> = table.iter().filter(is_view).collect();
-        views.retain(|view| !left_alone.contains(&view.id));
+        let mut views: Vec<_> = table.iter().filter(|mount| is_view(mount)).collect();
+        views.retain(|view| is_wanted(view.device) && !left_alone.contains(&view.id));
         // What lies on others comes first.
         views.sort_by(|one, other| other.mount_point.cmp(&one.mount_point));
         let before = outcomes.len();
@@ -38,9 +42,17 @@ pub fn all(proc: &Proc, hosts: &BTreeSet<u32>) -> Result<Outcomes, Errno> {
         if outcomes.len() == before {
             let hidden = views.into_iter().map(|view| view.mount_point.clone());
             outcomes.extend(hidden.map(|path| (path, Outcome::Hidden)));
+            outcomes.sort_by(|(one, _), (other, _)| one.cmp(other));
+            // What was stacked is told of once.
+            outcomes.dedup();
             return Ok(outcomes);
         }
     }
+}
+
+/// Whether the mount shows a file or a directory of any lxcfs.
+pub fn is_view(mount: &Mount) -> bool {
+    mount.fs_type == FS_TYPE && mount.root != Path::new("/")
 }
 
 /// `None` for what cannot be seen, because something lies over it.

@@ -34,15 +34,17 @@ fn docker_takes_devices_or_arguments_or_a_runtime() {
         docker: Some(of_docker(info)),
         ..Facts::default()
     };
-    let cdi = facts(
+    let mut cdi = facts(
         r#"{"ServerVersion":"28.3.0","CDISpecDirs":["/etc/cdi"],"DefaultRuntime":"runc","Runtimes":{"runc":{"path":"runc"}}}"#,
     );
-    assert_says(&cdi, Verdict::Ok, "--device lxcfs.rs/view=all");
     assert_says(
         &cdi,
         Verdict::Note,
         "mkdir -p /etc/cdi && lxcfs cdi > /etc/cdi/lxcfs.json",
     );
+    assert_says(&cdi, Verdict::Note, "once it is known");
+    cdi.specification = Specification::Current("/etc/cdi/lxcfs.json".into());
+    assert_says(&cdi, Verdict::Ok, "--device lxcfs.rs/view=all");
     let off = facts(r#"{"ServerVersion":"26.1.5","CDISpecDirs":[]}"#);
     assert_says(&off, Verdict::Note, "lxcfs mounts --format docker");
     assert_eq!(said(&off).len(), 1);
@@ -65,14 +67,13 @@ fn a_specification_that_is_out_of_date_is_written_again() {
         podman: Some(("5.4.2".to_owned(), None)),
         ..Facts::default()
     };
+    let missing = facts(Specification::Missing);
+    let is_ok = |(verdict, _): &(Verdict, String)| *verdict == Verdict::Ok;
+    assert!(!said(&missing).iter().any(is_ok), "{:?}", said(&missing));
     let stale = facts(Specification::Stale("/etc/cdi/lxcfs.json".into()));
     assert_says(&stale, Verdict::Mend, "lxcfs cdi > /etc/cdi/lxcfs.json");
     let current = facts(Specification::Current("/etc/cdi/lxcfs.json".into()));
-    assert!(
-        said(&current)
-            .iter()
-            .all(|(verdict, _)| *verdict == Verdict::Ok)
-    );
+    assert!(said(&current).iter().all(is_ok));
 }
 
 #[test]
