@@ -64,7 +64,7 @@ pub fn render(input: &Input<'_>, out: &mut Vec<u8>) {
     }
     put(out, "intr ");
     put_u64(out, input.interrupts);
-    (0..input.interrupt_columns).for_each(|_| put(out, " 0"));
+    put_zeros(out, input.interrupt_columns);
     put(out, "\n");
     put_line(out, "ctxt ", input.context_switches);
     put_line(out, "btime ", input.btime_sec);
@@ -99,10 +99,26 @@ fn cpu_ticks(cpu: &Cpu) -> [u64; COLUMNS] {
     ]
 }
 
+/// Appends this many columns, of which large machines have thousands.
+fn put_zeros(out: &mut Vec<u8>, columns: usize) {
+    const ZEROS: &str = " 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0";
+    let mut left = 2 * columns;
+    while left > 0 {
+        let zeros = ZEROS.get(..left).unwrap_or(ZEROS);
+        put(out, zeros);
+        left -= zeros.len();
+    }
+}
+
 fn put_columns(out: &mut Vec<u8>, columns: &[u64]) {
     for column in columns {
-        put(out, " ");
-        put_u64(out, *column);
+        // Most of them.
+        if *column == 0 {
+            put(out, " 0");
+        } else {
+            put(out, " ");
+            put_u64(out, *column);
+        }
     }
     put(out, "\n");
 }
@@ -179,6 +195,18 @@ mod tests {
     #[test]
     fn the_hosts_softirq_columns_are_optional() {
         assert!(rendered(&input(&[], &[])).ends_with("procs_blocked 2\nsoftirq 0\n"));
+    }
+
+    #[test]
+    fn has_a_zero_for_each_interrupt_of_a_large_machine() {
+        for columns in [0, 1, 31, 32, 33, 3_000] {
+            let text = rendered(&Input {
+                interrupt_columns: columns,
+                ..input(&[], &[])
+            });
+            let line = text.lines().find(|line| line.starts_with("intr "));
+            assert_eq!(line, Some(&*format!("intr 4711{}", " 0".repeat(columns))));
+        }
     }
 
     #[test]
