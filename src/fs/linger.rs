@@ -4,11 +4,19 @@
 //! the one that finds the end. A thread that has gone to sleep meanwhile must be woken,
 //! which on an idle CPU takes several times as long as the answer. With several readers
 //! there is always a request to answer, and a thread that waits is in their way.
+//!
+//! The kernel wakes a thread that sleeps in read(2) for every request, though another one
+//! looks out for it. So while one waits here, the others stay away from the connection.
+//!
+//! On a busy host the reader may need the very CPU on which a thread waits for it, and
+//! sched_yield(2) leaves the CPU to threads of the same cgroup only. So one wait in vain is
+//! the last one for a while.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -16,6 +24,13 @@ use crate::host::boottime_nsec;
 
 /// The longest wait, about what being woken costs.
 const LONGEST_NSEC: u64 = 50_000;
+
+/// How long the others stay away. If the one that waits gets a request that takes long,
+/// another reader waits for as long as this.
+const AWAY: Duration = Duration::from_micros(500);
+
+/// How long nobody waits after a wait in vain.
+const PAUSE_NSEC: u64 = 10_000_000;
 
 /// Two readers that open files within this time are at it at the same time.
 const AT_ONCE_NSEC: u64 = 100_000;
@@ -27,11 +42,15 @@ const CROWD_NSEC: u64 = 1_000_000;
 #[derive(Debug, Default)]
 pub struct Linger {
     connection: OnceLock<OwnedFd>,
+    /// Whether a thread waits.
+    occupied: AtomicBool,
     /// The thread that opened a file last, and when.
     reader: AtomicI32,
     opened_nsec: AtomicU64,
     /// Until when there are several readers.
     crowd_until_nsec: AtomicU64,
+    /// Until when nobody waits, since it was in vain.
+    pause_until_nsec: AtomicU64,
     /// When a file was read to its end or closed last.
     ended_nsec: AtomicU64,
     /// From the last end to the next OPEN.
@@ -83,14 +102,23 @@ impl Linger {
         let Some(connection) = self.connection.get() else {
             return;
         };
-        if start_nsec < self.crowd_until_nsec.load(Ordering::Relaxed) {
+        let is_before = |time: &AtomicU64| start_nsec < time.load(Ordering::Relaxed);
+        if is_before(&self.crowd_until_nsec) || is_before(&self.pause_until_nsec) {
             return;
         }
+        if self.occupied.swap(true, Ordering::Relaxed) {
+            return thread::sleep(AWAY);
+        }
         let mut ready = [PollFd::new(connection.as_fd(), PollFlags::POLLIN)];
-        while poll(&mut ready, PollTimeout::ZERO) == Ok(0)
-            && boottime_nsec().saturating_sub(start_nsec) < LONGEST_NSEC
-        {
+        while poll(&mut ready, PollTimeout::ZERO) == Ok(0) {
+            let now_nsec = boottime_nsec();
+            if now_nsec.saturating_sub(start_nsec) >= LONGEST_NSEC {
+                let until_nsec = now_nsec.saturating_add(PAUSE_NSEC);
+                self.pause_until_nsec.store(until_nsec, Ordering::Relaxed);
+                break;
+            }
             thread::yield_now();
         }
+        self.occupied.store(false, Ordering::Relaxed);
     }
 }
