@@ -124,9 +124,14 @@ impl Paced {
         input.write_all(b"\n").expect("telling a reader");
     }
 
+    /// Has it stop reading.
+    fn stop(&mut self) {
+        drop(self.child.stdin.take());
+    }
+
     /// Times of its reads, in microseconds.
     fn end(mut self) -> Vec<f64> {
-        drop(self.child.stdin.take());
+        self.stop();
         let output = self.child.stdout.take().expect("its output");
         let line = BufReader::new(output).lines().next();
         let line = line.expect("a line").expect("a readable line");
@@ -204,6 +209,8 @@ fn many(contender: &Contender, count: usize, time: Duration) -> Load {
     let cpu = contender.cpu_time().saturating_sub(before);
     let cpu_share = cpu.as_secs_f64() / start.elapsed().as_secs_f64();
     let (rss_kb, fds) = (contender.rss_kb(), contender.open_fds());
+    // At once, or the last ones would be measured while the first ones are gone.
+    all.iter_mut().for_each(Paced::stop);
     let mut times: Vec<f64> = all.into_iter().flat_map(Paced::end).collect();
     times.sort_by(f64::total_cmp);
     Load {

@@ -70,7 +70,8 @@ pub(super) struct Hierarchy {
     /// The cgroup that is mounted there; `/` but for a mount of a part.
     mounted_path: String,
     root: Arc<Node>,
-    nodes: RwLock<HashMap<String, Weak<Node>>>,
+    /// By their paths below the root.
+    nodes: RwLock<HashMap<Arc<str>, Weak<Node>>>,
 }
 
 /// A cgroup directory by what names it in every process of this boot.
@@ -90,6 +91,7 @@ pub struct Directory {
 pub struct Layout {
     pub(super) hierarchies: Vec<Hierarchy>,
     by_controller: [Option<usize>; Controller::ALL.len()],
+    budget: Arc<FdBudget>,
 }
 
 impl Layout {
@@ -168,6 +170,7 @@ impl Layout {
         Ok(Self {
             hierarchies,
             by_controller,
+            budget: Arc::clone(budget),
         })
     }
 
@@ -233,8 +236,32 @@ impl Layout {
             .find(|hierarchy| hierarchy.name() == directory.hierarchy)
             .is_some_and(|hierarchy| {
                 let below = hierarchy.below_mount(&directory.path);
-                hierarchy.root.has_child(below, directory.inode)
+                hierarchy.root.has_below(below, directory.inode)
             })
+    }
+
+    /// How many fds may be kept open.
+    #[must_use]
+    pub fn budget(&self) -> &Arc<FdBudget> {
+        &self.budget
+    }
+
+    /// Closes all cgroup files that are kept open, and keeps only half as many from now on.
+    pub fn keep_fewer(&self) {
+        for hierarchy in &self.hierarchies {
+            hierarchy.root.close_kept();
+            let nodes: Vec<_> = hierarchy.nodes.read().values().cloned().collect();
+            nodes
+                .iter()
+                .filter_map(Weak::upgrade)
+                .for_each(|node| node.close_kept());
+        }
+        self.budget.lower();
+    }
+
+    /// Takes back one [`keep_fewer`](Self::keep_fewer).
+    pub fn keep_more(&self) {
+        self.budget.raise();
     }
 
     /// Drops the entries of cgroups that nobody holds any more.
@@ -288,17 +315,21 @@ impl Hierarchy {
             if name == ".." {
                 return Err(io::ErrorKind::NotFound.into());
             }
-            known_path.push('/');
+            if !known_path.is_empty() {
+                known_path.push('/');
+            }
             known_path.push_str(name);
-            let known = self.nodes.read().get(&known_path).and_then(Weak::upgrade);
+            let nodes = self.nodes.read();
+            let known = nodes.get(known_path.as_str()).and_then(Weak::upgrade);
+            drop(nodes);
             // A cgroup that was removed and made again under its old name is another one.
-            node = match known.filter(|known| node.has_child(name, known.inode())) {
+            node = match known.filter(|known| known.is_alive()) {
                 Some(known) => known,
                 None => {
                     let opened = node.open_child(name)?;
-                    self.nodes
-                        .write()
-                        .insert(known_path.clone(), Arc::downgrade(&opened));
+                    let mut nodes = self.nodes.write();
+                    nodes.insert(Arc::clone(opened.path()), Arc::downgrade(&opened));
+                    drop(nodes);
                     opened
                 }
             };

@@ -315,16 +315,32 @@ impl Cgroup {
     /// # Errors
     /// As [`Cgroup::memory`].
     pub fn thread_count(&self) -> Result<Option<u64>, Error> {
-        let Some((_, node)) = self.accounted(Controller::Pids) else {
+        let Some((_, node)) = self.accounted_for_own(Controller::Pids) else {
             return Ok(None);
         };
-        let path = |index: Option<usize>| self.paths.get(index?)?.as_ref();
-        // Where the hierarchy of pids is coarser, others are counted too.
-        if path(self.layout.index_of(Controller::Pids)) != path(self.own()) {
-            return Ok(None);
-        }
         let file = "pids.current";
         node.read(file)?.map(|text| number(file, &text)).transpose()
+    }
+
+    /// CPU time that the threads of [`Cgroup::threads`] have used; it stands still only while
+    /// none of them runs. `None` if no cgroup of the same path accounts it.
+    ///
+    /// # Errors
+    /// As [`Cgroup::memory`].
+    pub fn cpu_used_nsec(&self) -> Result<Option<u64>, Error> {
+        match self.accounted_for_own(Controller::Cpuacct) {
+            Some((Version::V1, node)) => v1::cpu_used_nsec(node),
+            Some((Version::V2, node)) => v2::cpu_used_nsec(node),
+            None => Ok(None),
+        }
+    }
+
+    /// The node of `controller` if it is about the threads of [`Cgroup::threads`]. Where its
+    /// hierarchy is coarser, it is about others too.
+    fn accounted_for_own(&self, controller: Controller) -> Option<(Version, &Node)> {
+        let path = |index: Option<usize>| self.paths.get(index?)?.as_ref();
+        let is_same = path(self.layout.index_of(controller)) == path(self.own());
+        self.accounted(controller).filter(|_| is_same)
     }
 }
 

@@ -1,14 +1,14 @@
-//! One cgroup directory: a kept directory fd and kept fds of its files.
+//! One cgroup directory and kept fds of its files.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{Mode, fstat, fstatat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use parking_lot::RwLock;
 
 use crate::sys::file::read_text;
@@ -36,7 +36,8 @@ pub enum Error {
 /// stands in the way of a request. Beyond it files are opened for each read.
 #[derive(Debug)]
 pub struct FdBudget {
-    limit: usize,
+    most: usize,
+    limit: AtomicUsize,
     used: AtomicUsize,
 }
 
@@ -45,17 +46,19 @@ impl FdBudget {
     #[must_use]
     pub const fn new(limit: usize) -> Self {
         Self {
-            limit,
+            most: limit,
+            limit: AtomicUsize::new(limit),
             used: AtomicUsize::new(0),
         }
     }
 
-    /// Whether there is room for one more, which is then taken.
+    /// Whether there is room for so many more, which are then taken.
     #[must_use]
-    pub fn take(&self) -> bool {
+    pub fn take(&self, count: usize) -> bool {
+        let limit = self.limit.load(Ordering::Relaxed);
         self.used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-                (used < self.limit).then_some(used + 1)
+                (used + count <= limit).then_some(used + count)
             })
             .is_ok()
     }
@@ -64,20 +67,51 @@ impl FdBudget {
     pub fn give_back(&self, count: usize) {
         self.used.fetch_sub(count, Ordering::Relaxed);
     }
+
+    /// Halves the budget. What has been taken beyond it stays until it is given back.
+    pub(super) fn lower(&self) {
+        let limit = self.limit.load(Ordering::Relaxed);
+        self.limit.store(limit / 2, Ordering::Relaxed);
+    }
+
+    /// Takes back one [`lower`](Self::lower).
+    pub(super) fn raise(&self) {
+        let limit = self.limit.load(Ordering::Relaxed);
+        let doubled = limit.saturating_mul(2).max(1).min(self.most);
+        self.limit.store(doubled, Ordering::Relaxed);
+    }
 }
 
 /// Links of a directory of the kernel's that has no others in it.
 const NLINK_WITHOUT_CHILDREN: u64 = 2;
 
-/// A cgroup directory. Its ancestors up to the hierarchy's root stay open with it.
+/// For looking up what is in a directory.
+const DIRECTORY: OFlag = OFlag::O_PATH
+    .union(OFlag::O_DIRECTORY)
+    .union(OFlag::O_NOFOLLOW)
+    .union(OFlag::O_CLOEXEC);
+
+/// The root of a hierarchy.
+#[derive(Debug)]
+struct Root {
+    dir: Arc<OwnedFd>,
+    budget: Arc<FdBudget>,
+}
+
+/// A cgroup directory. It is found by its path and known by its inode number, so that one
+/// that nobody reads takes no fd.
 #[derive(Debug)]
 pub struct Node {
-    dir: OwnedFd,
+    root: Arc<Root>,
+    /// Relative to the root; empty for the root itself.
+    path: Arc<str>,
     inode: u64,
     parent: Option<Arc<Node>>,
     kept: RwLock<Vec<(&'static str, Arc<OwnedFd>)>>,
-    budget: Arc<FdBudget>,
 }
+
+/// The name under which a directory is kept among its files.
+const ITSELF: &str = ".";
 
 impl Node {
     /// Opens the root of a hierarchy by its mount point.
@@ -85,39 +119,47 @@ impl Node {
     /// # Errors
     /// What open(2) and fstat(2) say.
     pub fn open_root(path: &Path, budget: Arc<FdBudget>) -> io::Result<Arc<Self>> {
-        Self::open_at(nix::fcntl::AT_FDCWD, path, None, budget)
+        let dir = openat(AT_FDCWD, path, DIRECTORY, Mode::empty())?;
+        let inode = fstat(&dir)?.st_ino;
+        let dir = Arc::new(dir);
+        Ok(Arc::new(Self {
+            root: Arc::new(Root { dir, budget }),
+            path: Arc::default(),
+            inode,
+            parent: None,
+            kept: RwLock::default(),
+        }))
     }
 
-    /// Opens the child directory `name`.
+    /// The child directory `name`.
     ///
     /// # Errors
-    /// What openat(2) and fstat(2) say.
+    /// What stat(2) says.
     pub fn open_child(self: &Arc<Self>, name: &str) -> io::Result<Arc<Self>> {
-        let parent = Some(Arc::clone(self));
-        Self::open_at(
-            self.dir.as_fd(),
-            Path::new(name),
-            parent,
-            Arc::clone(&self.budget),
-        )
+        let path = if self.is_root() {
+            name.into()
+        } else {
+            format!("{}/{name}", self.path).into()
+        };
+        let mut child = Self {
+            root: Arc::clone(&self.root),
+            path,
+            inode: 0,
+            parent: Some(Arc::clone(self)),
+            kept: RwLock::default(),
+        };
+        let stat = child.stat()?;
+        if SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) != SFlag::S_IFDIR {
+            return Err(Errno::ENOTDIR.into());
+        }
+        child.inode = stat.st_ino;
+        Ok(Arc::new(child))
     }
 
-    fn open_at(
-        at: BorrowedFd<'_>,
-        path: &Path,
-        parent: Option<Arc<Self>>,
-        budget: Arc<FdBudget>,
-    ) -> io::Result<Arc<Self>> {
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let dir = openat(at, path, flags, Mode::empty())?;
-        let inode = fstat(&dir)?.st_ino;
-        Ok(Arc::new(Self {
-            dir,
-            inode,
-            parent,
-            kept: RwLock::default(),
-            budget,
-        }))
+    /// The path relative to the root of the hierarchy.
+    #[must_use]
+    pub fn path(&self) -> &Arc<str> {
+        &self.path
     }
 
     /// The directory's inode number. The kernel gives every cgroup of a boot another
@@ -141,13 +183,22 @@ impl Node {
     /// Whether the directory still exists.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        fstatat(&self.dir, "cgroup.procs", AtFlags::empty()).is_ok()
+        self.stat().is_ok_and(|stat| stat.st_ino == self.inode)
     }
 
-    /// Whether the child directory `name` is still the one with this `inode`.
+    /// What is there under its path by now.
+    fn stat(&self) -> Result<FileStat, Errno> {
+        match self.is_root() {
+            true => fstat(&self.root.dir),
+            false => fstatat(&self.root.dir, &*self.path, AtFlags::AT_SYMLINK_NOFOLLOW),
+        }
+    }
+
+    /// Whether the directory `path` below this one, the root, is still the one with this
+    /// `inode`.
     #[must_use]
-    pub fn has_child(&self, name: &str, inode: u64) -> bool {
-        fstatat(&self.dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+    pub fn has_below(&self, path: &str, inode: u64) -> bool {
+        fstatat(&self.root.dir, path, AtFlags::AT_SYMLINK_NOFOLLOW)
             .is_ok_and(|stat| stat.st_ino == inode)
     }
 
@@ -155,19 +206,55 @@ impl Node {
     #[must_use]
     pub fn children(&self) -> Vec<String> {
         // Where each child adds a link, nearly all have none, and listing takes eight calls.
-        if fstat(&self.dir).is_ok_and(|stat| stat.st_nlink == NLINK_WITHOUT_CHILDREN) {
+        if self
+            .stat()
+            .is_ok_and(|stat| stat.st_nlink == NLINK_WITHOUT_CHILDREN)
+        {
             return Vec::new();
         }
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let Ok(mut dir) = nix::dir::Dir::openat(&self.dir, ".", flags, Mode::empty()) else {
+        let dir = self.dir(false);
+        let dir = dir.and_then(|dir| nix::dir::Dir::openat(&dir, ITSELF, flags, Mode::empty()));
+        let Ok(mut dir) = dir else {
             return Vec::new();
         };
         dir.iter()
             .flatten()
             .filter(|entry| entry.file_type() == Some(nix::dir::Type::Directory))
             .filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned))
-            .filter(|name| name != "." && name != "..")
+            .filter(|name| name != ITSELF && name != "..")
             .collect()
+    }
+
+    /// The directory; `ENODEV` when the cgroup has been removed. If it is to be kept, the
+    /// next call does not open it again.
+    fn dir(&self, keep: bool) -> Result<Arc<OwnedFd>, Errno> {
+        if self.is_root() {
+            return Ok(Arc::clone(&self.root.dir));
+        }
+        if let Some(kept) = self.kept(ITSELF) {
+            return Ok(kept);
+        }
+        let gone = |errno| match errno {
+            Errno::ENOENT => Errno::ENODEV,
+            errno => errno,
+        };
+        let dir = openat(&self.root.dir, &*self.path, DIRECTORY, Mode::empty()).map_err(gone)?;
+        // A cgroup that was removed and made again under its old name is another one.
+        if fstat(&dir)?.st_ino != self.inode {
+            return Err(Errno::ENODEV);
+        }
+        let dir = Arc::new(dir);
+        if keep {
+            self.keep(ITSELF, Arc::clone(&dir));
+        }
+        Ok(dir)
+    }
+
+    fn kept(&self, file: &str) -> Option<Arc<OwnedFd>> {
+        let kept = self.kept.read();
+        let (_, fd) = kept.iter().find(|(name, _)| *name == file)?;
+        Some(Arc::clone(fd))
     }
 
     /// The content of `file`, or `None` if this cgroup has no such file.
@@ -175,20 +262,14 @@ impl Node {
     /// # Errors
     /// [`Error::Gone`] when the cgroup has been removed, else what the kernel says.
     pub fn read(&self, file: &'static str) -> Result<Option<String>, Error> {
-        let kept = self
-            .kept
-            .read()
-            .iter()
-            .find(|(name, _)| *name == file)
-            .map(|(_, fd)| Arc::clone(fd));
-        if let Some(fd) = kept {
+        if let Some(fd) = self.kept(file) {
             match read_text(fd.as_fd()) {
                 // The file went away with its cgroup or, on v2, with its controller.
                 Err(Errno::ENODEV) => self.forget(file),
                 result => return finish(file, result).map(Some),
             }
         }
-        let Some(fd) = self.open_file(file)? else {
+        let Some(fd) = self.open_file(file, false)? else {
             return Ok(None);
         };
         let text = finish(file, read_text(fd.as_fd()))?;
@@ -202,23 +283,14 @@ impl Node {
     /// # Errors
     /// As [`Node::read`].
     pub fn read_list(&self, file: &'static str) -> Result<Option<String>, Error> {
-        match self.open_file(file)? {
+        match self.open_file(file, true)? {
             Some(fd) => finish(file, read_text(fd)).map(Some),
             None => Ok(None),
         }
     }
 
-    fn open_file(&self, file: &'static str) -> Result<Option<OwnedFd>, Error> {
-        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-        match openat(&self.dir, file, flags, Mode::empty()) {
-            Ok(fd) => Ok(Some(fd)),
-            Err(Errno::ENOENT | Errno::ENODEV) if self.is_alive() => Ok(None),
-            Err(Errno::ENOENT | Errno::ENODEV) => Err(Error::Gone),
-            Err(errno) => Err(Error::Io {
-                file,
-                source: errno.into(),
-            }),
-        }
+    fn open_file(&self, file: &'static str, keep_dir: bool) -> Result<Option<OwnedFd>, Error> {
+        finish(file, self.open(file, OFlag::O_RDONLY, keep_dir))
     }
 
     /// Opens `file` for reading and writing; `None` if this cgroup has no such file.
@@ -226,8 +298,12 @@ impl Node {
     /// # Errors
     /// `ENODEV` when the cgroup has been removed, else what open(2) says.
     pub fn open_to_write(&self, file: &str) -> Result<Option<OwnedFd>, Errno> {
-        let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
-        match openat(&self.dir, file, flags, Mode::empty()) {
+        self.open(file, OFlag::O_RDWR, false)
+    }
+
+    fn open(&self, file: &str, flags: OFlag, keep_dir: bool) -> Result<Option<OwnedFd>, Errno> {
+        let dir = self.dir(keep_dir)?;
+        match openat(&dir, file, flags | OFlag::O_CLOEXEC, Mode::empty()) {
             Ok(fd) => Ok(Some(fd)),
             Err(Errno::ENOENT | Errno::ENODEV) if self.is_alive() => Ok(None),
             Err(Errno::ENOENT) => Err(Errno::ENODEV),
@@ -237,7 +313,7 @@ impl Node {
 
     fn keep(&self, file: &'static str, fd: Arc<OwnedFd>) {
         let mut kept = self.kept.write();
-        if !kept.iter().any(|(name, _)| *name == file) && self.budget.take() {
+        if !kept.iter().any(|(name, _)| *name == file) && self.root.budget.take(1) {
             kept.push((file, fd));
         }
     }
@@ -246,17 +322,23 @@ impl Node {
         let mut kept = self.kept.write();
         let before = kept.len();
         kept.retain(|(name, _)| *name != file);
-        self.budget.give_back(before - kept.len());
+        self.root.budget.give_back(before - kept.len());
+    }
+
+    /// Closes the files that are kept open. Those that are read again may be kept again.
+    pub fn close_kept(&self) {
+        let closed = std::mem::take(&mut *self.kept.write());
+        self.root.budget.give_back(closed.len());
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        self.budget.give_back(self.kept.get_mut().len());
+        self.root.budget.give_back(self.kept.get_mut().len());
     }
 }
 
-fn finish(file: &'static str, result: Result<String, Errno>) -> Result<String, Error> {
+fn finish<T>(file: &'static str, result: Result<T, Errno>) -> Result<T, Error> {
     result.map_err(|errno| match errno {
         Errno::ENODEV => Error::Gone,
         errno => Error::Io {

@@ -9,20 +9,36 @@ use crate::parse::{ParseError, keyed};
 /// this many a second on every architecture that still has cgroup v1.
 const NSEC_PER_TICK: u64 = 10_000_000;
 
+/// Memory and swap together.
+const MEMSW_USAGE: &str = "memory.memsw.usage_in_bytes";
+
 pub(super) fn memory(node: &Node) -> Result<Option<Memory>, Error> {
     let Some(usage_bytes) = nearest_number(node, "memory.usage_in_bytes")? else {
         return Ok(None);
     };
     let text = nearest_text(node, "memory.stat")?.unwrap_or_default();
-    let limit_bytes = smallest_limit(node, "memory.limit_in_bytes")?;
-    let swap = match nearest_number(node, "memory.memsw.usage_in_bytes")? {
-        Some(memsw_bytes) => Some(Swap {
-            limit_bytes: swap_limit(
-                limit_bytes,
-                smallest_limit(node, "memory.memsw.limit_in_bytes")?,
-            ),
-            usage_bytes: keyed::flat_value(&text, "total_swap")
-                .unwrap_or_else(|| memsw_bytes.saturating_sub(usage_bytes)),
+    // The smallest limit on the way to the root: one file instead of one at each level.
+    let stated = |key| keyed::flat_value(&text, key).map(Limit::from_v1);
+    let limit_bytes = match stated("hierarchical_memory_limit") {
+        Some(limit) => limit,
+        None => smallest_limit(node, "memory.limit_in_bytes")?,
+    };
+    let memsw_limit_bytes = match stated("hierarchical_memsw_limit") {
+        Some(limit) => Some(limit),
+        None => match nearest_number(node, MEMSW_USAGE)? {
+            Some(_) => Some(smallest_limit(node, "memory.memsw.limit_in_bytes")?),
+            None => None,
+        },
+    };
+    let swap = match memsw_limit_bytes {
+        Some(memsw) => Some(Swap {
+            limit_bytes: swap_limit(limit_bytes, memsw),
+            usage_bytes: match keyed::flat_value(&text, "total_swap") {
+                Some(bytes) => bytes,
+                None => nearest_number(node, MEMSW_USAGE)?
+                    .unwrap_or(0)
+                    .saturating_sub(usage_bytes),
+            },
         }),
         None => None,
     };
@@ -111,6 +127,11 @@ pub(super) fn cpu_usage(node: &Node) -> Result<Option<CpuUsage>, Error> {
         throttled_nsec: 0,
         per_cpu_nsec: Some(per_cpu_nsec),
     }))
+}
+
+pub(super) fn cpu_used_nsec(node: &Node) -> Result<Option<u64>, Error> {
+    let file = "cpuacct.usage";
+    node.read(file)?.map(|text| number(file, &text)).transpose()
 }
 
 fn usage_percpu(text: &str) -> Result<Vec<u64>, ParseError> {

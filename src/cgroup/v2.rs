@@ -79,6 +79,12 @@ pub(super) fn vm_events(node: &Node) -> Result<Option<VmEvents>, Error> {
     Ok(Some(events))
 }
 
+pub(super) fn cpu_used_nsec(node: &Node) -> Result<Option<u64>, Error> {
+    let text = node.read("cpu.stat")?.unwrap_or_default();
+    let used_usec = keyed::flat_value(&text, "usage_usec");
+    Ok(used_usec.map(|usec| usec.saturating_mul(1000)))
+}
+
 /// `cpu.stat` exists in every cgroup, with or without the cpu controller; only with
 /// it there is a throttled time.
 pub(super) fn cpu_usage(node: &Node) -> Result<Option<CpuUsage>, Error> {

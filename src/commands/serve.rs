@@ -55,10 +55,10 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
     let journal = Journal::resume(held.journal.try_clone()?.into());
     let writes = held.writes.as_ref().and_then(|fd| fd.try_clone().ok());
     let settings = Settings::new(args, held.config.try_clone()?);
-    // Half of the fd table is left for what requests open for a moment.
+    // The rest of the fd table is for namespaces and what requests open for a moment.
     let views = Arc::new(
         Views::open(
-            raise_fd_limit() / 2,
+            raise_fd_limit() / 8 * 5,
             settings.policy_at_start(),
             journal,
             writes.map(WriteWatch::from),

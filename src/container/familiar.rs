@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use super::moves::Lull;
 use super::resolve::{Namespaces, Resolved};
+use crate::cgroup::FdBudget;
 use crate::host::boottime_nsec;
 use crate::host::process::Proc;
 use crate::sys::file::read_whole;
@@ -22,8 +23,16 @@ use crate::sys::file::read_whole;
 /// the figures of its former container for as long as this.
 const TRUST_NSEC: u64 = 2_000_000;
 
-/// Threads that are remembered at the most.
-const SLOTS: usize = 64;
+/// How long a thread's memberships are taken for the same while nobody writes to a cgroup
+/// file. The kernel itself moves threads when the last CPU of a cgroup is switched off.
+const MEMBERSHIPS_NSEC: u64 = 500_000_000;
+
+/// How long ago a thread has read that may be forgotten.
+const IDLE_NSEC: u64 = 2_000_000_000;
+
+/// Threads that are remembered at the most, and files that are kept for each.
+const SLOTS: usize = 4096;
+const FILES: usize = 3;
 
 /// The file that is the quickest to read.
 const SIGN_OF_LIFE: &str = "oom_score_adj";
@@ -31,7 +40,8 @@ const SIGN_OF_LIFE: &str = "oom_score_adj";
 /// The readers, by number.
 #[derive(Debug)]
 pub(super) struct Familiar {
-    slots: [Mutex<Option<Known>>; SLOTS],
+    slots: Box<[Mutex<Option<Known>>]>,
+    budget: Arc<FdBudget>,
 }
 
 #[derive(Debug, Clone)]
@@ -41,8 +51,9 @@ struct Known {
     thread: Option<Arc<Thread>>,
     /// The lull in which its memberships were read.
     lull: Option<Lull>,
-    /// When its memberships and namespaces were looked at.
+    /// When its namespaces were looked at, and its memberships.
     looked_at_nsec: u64,
+    memberships_nsec: u64,
     resolved: Arc<Resolved>,
 }
 
@@ -63,15 +74,29 @@ struct Thread {
     known_since_nsec: u64,
     sign_of_life: OwnedFd,
     memberships: OwnedFd,
+    namespaces: OwnedFd,
+    budget: Arc<FdBudget>,
 }
 
 impl Thread {
-    fn open(tid: i32, proc: &Proc) -> Result<Self, Errno> {
-        Ok(Self {
-            known_since_nsec: boottime_nsec(),
-            sign_of_life: proc.open_file(tid, SIGN_OF_LIFE)?,
-            memberships: proc.open_file(tid, "cgroup")?,
-        })
+    fn open(tid: i32, proc: &Proc, budget: &Arc<FdBudget>) -> Option<Self> {
+        if !budget.take(FILES) {
+            return None;
+        }
+        let open = || -> Result<Self, Errno> {
+            Ok(Self {
+                known_since_nsec: boottime_nsec(),
+                sign_of_life: proc.open_file(tid, SIGN_OF_LIFE)?,
+                memberships: proc.open_file(tid, "cgroup")?,
+                namespaces: proc.open_namespaces(tid)?,
+                budget: Arc::clone(budget),
+            })
+        };
+        let opened = open();
+        if opened.is_err() {
+            budget.give_back(FILES);
+        }
+        opened.ok()
     }
 
     fn lives(&self) -> bool {
@@ -83,10 +108,17 @@ impl Thread {
     }
 }
 
+impl Drop for Thread {
+    fn drop(&mut self) {
+        self.budget.give_back(FILES);
+    }
+}
+
 impl Familiar {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(budget: Arc<FdBudget>) -> Self {
         Self {
-            slots: std::array::from_fn(|_| Mutex::default()),
+            slots: (0..SLOTS).map(|_| Mutex::default()).collect(),
+            budget,
         }
     }
 
@@ -97,7 +129,7 @@ impl Familiar {
         &self,
         tid: i32,
         lull: Option<Lull>,
-        namespaces: impl FnOnce() -> Namespaces,
+        namespaces: impl FnOnce(&OwnedFd) -> Namespaces,
     ) -> Option<(Arc<Resolved>, u64)> {
         let known = self.slot(tid)?.lock().clone();
         let known = known.filter(|known| known.tid == tid)?;
@@ -105,24 +137,25 @@ impl Familiar {
         let place = &known.resolved.place;
         let now_nsec = boottime_nsec();
         let is_due = now_nsec.saturating_sub(known.looked_at_nsec) >= TRUST_NSEC;
-        let is_same = if is_due || lull.is_none() || lull != known.lull {
-            thread.is_in(&place.memberships) && (!is_due || namespaces() == place.namespaces)
-        } else {
+        let is_calm = lull.is_some()
+            && lull == known.lull
+            && now_nsec.saturating_sub(known.memberships_nsec) < MEMBERSHIPS_NSEC;
+        let is_there = if is_calm {
             thread.lives()
+        } else {
+            thread.is_in(&place.memberships)
         };
+        let is_same = is_there && (!is_due || namespaces(&thread.namespaces) == place.namespaces);
         if !is_same || !known.resolved.is_trusted(now_nsec) {
             return None;
         }
         let found = (Arc::clone(&known.resolved), thread.known_since_nsec);
-        if is_due || lull != known.lull {
-            let looked_at_nsec = if is_due {
-                now_nsec
-            } else {
-                known.looked_at_nsec
-            };
+        if is_due || !is_calm {
+            let at = |is_now: bool, before_nsec| if is_now { now_nsec } else { before_nsec };
             self.update(Known {
                 lull,
-                looked_at_nsec,
+                looked_at_nsec: at(is_due, known.looked_at_nsec),
+                memberships_nsec: at(!is_calm, known.memberships_nsec),
                 ..known
             });
         }
@@ -147,19 +180,30 @@ impl Familiar {
     pub(super) fn remember(&self, tid: i32, resolved: &Arc<Resolved>, proc: &Proc) {
         let Some(slot) = self.slot(tid) else { return };
         let seen_before = slot.lock().take().is_some_and(|known| known.tid == tid);
-        let thread = seen_before.then(|| Thread::open(tid, proc).ok().map(Arc::new));
+        let thread = seen_before.then(|| Thread::open(tid, proc, &self.budget).map(Arc::new));
+        let now_nsec = boottime_nsec();
         *slot.lock() = Some(Known {
             tid,
             thread: thread.flatten(),
             lull: None,
-            looked_at_nsec: boottime_nsec(),
+            looked_at_nsec: now_nsec,
+            memberships_nsec: now_nsec,
             resolved: Arc::clone(resolved),
         });
     }
 
+    /// Forgets those that have not read lately, most of which have ended.
+    pub(super) fn forget_idle(&self) {
+        let now_nsec = boottime_nsec();
+        for slot in &*self.slots {
+            slot.lock()
+                .take_if(|known| now_nsec.saturating_sub(known.looked_at_nsec) > IDLE_NSEC);
+        }
+    }
+
     /// Forgets everybody, and with them the namespaces of containers that have ended.
     pub(super) fn clear(&self) {
-        for slot in &self.slots {
+        for slot in &*self.slots {
             *slot.lock() = None;
         }
     }

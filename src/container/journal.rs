@@ -31,6 +31,9 @@ use crate::cgroup::Directory;
 /// servers that know less skip it, and those that know more do without it.
 pub(super) const VERSION: u64 = 1;
 
+/// Room for a copy of most records.
+const USUAL_COPY_BYTES: usize = 2048;
+
 /// The file, shared by all containers.
 #[derive(Debug)]
 pub struct Journal {
@@ -65,7 +68,6 @@ struct Writer {
     place: Option<Place>,
     /// The container is not known any more.
     is_retired: bool,
-    buffer: Vec<u8>,
 }
 
 impl Journal {
@@ -130,17 +132,13 @@ impl Record {
     pub(super) fn write(&self, encode: impl FnOnce(&mut Vec<u8>) -> bool) {
         let Some(store) = &self.store else { return };
         let mut writer = self.writer.lock();
-        let Writer {
-            place,
-            is_retired,
-            buffer,
-        } = &mut *writer;
-        buffer.clear();
+        // A buffer that is kept would be most of what a container takes.
+        let mut buffer = Vec::with_capacity(USUAL_COPY_BYTES);
         buffer.resize(COPY_HEAD_BYTES, 0);
-        if *is_retired || !encode(buffer) {
+        if writer.is_retired || !encode(&mut buffer) {
             return;
         }
-        if let Err(error) = store.write(place, &self.key, buffer) {
+        if let Err(error) = store.write(&mut writer.place, &self.key, &mut buffer) {
             store.report(&error);
         }
     }

@@ -416,14 +416,26 @@ impl Container {
             state.load.take_if(|kept| kept.is_unused(now_nsec));
             state.load.is_some()
         };
-        if is_read && let Ok(tasks) = self.tasks(host, 0) {
+        if is_read && let Ok(active) = self.active(host) {
             let mut state = self.state.lock();
             if let Some(kept) = &mut state.load {
-                kept.advance(tasks.active(), now_nsec);
+                kept.advance(active, now_nsec);
                 state.is_unsaved = true;
             }
         }
         self.save();
+    }
+
+    /// Threads that count for the load average.
+    fn active(&self, host: &Host) -> Result<u64, Gone> {
+        match self.tasks.active(&self.cgroup, &host.proc) {
+            Ok(active) => Ok(active),
+            Err(Error::Gone) => Err(Gone),
+            Err(error) => {
+                fallback::report("threads", &error);
+                Ok(self.state.lock().tasks.active())
+            }
+        }
     }
 
     /// What was read or, if that failed, what was read the last time.

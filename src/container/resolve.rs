@@ -20,7 +20,7 @@ use super::policy::{Options, Policy, Uptime};
 use super::recent::Recent;
 use super::{Container, Journal, TICK_NSEC, boundary};
 use crate::cgroup::Layout;
-use crate::host::process::Namespace;
+use crate::host::process::{Namespace, namespace_in};
 use crate::host::{Host, boottime_nsec};
 use crate::sys::write_watch::WriteWatch;
 
@@ -40,7 +40,7 @@ const RECENT_FILES: usize = 24;
 pub(super) struct Place {
     pub(super) namespaces: Namespaces,
     /// The text of `/proc/TID/cgroup`.
-    pub(super) memberships: String,
+    pub(super) memberships: Arc<str>,
 }
 
 /// The inode numbers of a thread's namespaces.
@@ -57,7 +57,8 @@ pub(super) struct Namespaces {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Identity {
     directories: Vec<u64>,
-    paths: Vec<Option<String>>,
+    /// By place in `directories`.
+    unopened: Vec<(usize, String)>,
     on_host: bool,
 }
 
@@ -159,7 +160,7 @@ impl Containers {
                 time: own(Namespace::Time),
             },
             moves: Moves::new(watch, layout.mounts().map(|(.., path)| path)),
-            familiar: Familiar::new(),
+            familiar: Familiar::new(Arc::clone(layout.budget())),
             host,
             layout,
             pid_namespaces: Registry::new(),
@@ -196,7 +197,9 @@ impl Containers {
             return Err(Errno::ESRCH);
         }
         let lull = self.moves.lull();
-        let familiar = self.familiar.get(tid, lull, || self.namespaces(tid));
+        let familiar = self.familiar.get(tid, lull, |namespaces| {
+            self.namespaces_by(|namespace| namespace_in(namespaces, namespace))
+        });
         if let Some((resolved, known_since_nsec)) = familiar
             && self.is_current(&resolved)
         {
@@ -223,7 +226,7 @@ impl Containers {
     fn identify(&self, tid: i32) -> Result<Arc<Resolved>, Errno> {
         let memberships = self.host.proc.read(tid, "cgroup");
         let place = Place {
-            memberships: memberships.map_err(|_| Errno::ESRCH)?,
+            memberships: memberships.map_err(|_| Errno::ESRCH)?.into(),
             namespaces: self.namespaces(tid),
         };
         let now_nsec = boottime_nsec();
@@ -247,14 +250,17 @@ impl Containers {
         Ok(resolved)
     }
 
+    fn namespaces(&self, tid: i32) -> Namespaces {
+        self.namespaces_by(|namespace| self.host.proc.namespace(tid, namespace))
+    }
+
     /// A namespace that cannot be seen is taken for the daemon's own: the thread's cgroup
     /// then speaks for itself.
-    fn namespaces(&self, tid: i32) -> Namespaces {
-        let inode = |namespace, own| self.host.proc.namespace(tid, namespace).unwrap_or(own);
+    fn namespaces_by(&self, inode: impl Fn(Namespace) -> Option<u64>) -> Namespaces {
         Namespaces {
-            pid: inode(Namespace::Pid, self.own.pid),
-            cgroup: inode(Namespace::Cgroup, self.own.cgroup),
-            time: inode(Namespace::Time, self.own.time),
+            pid: inode(Namespace::Pid).unwrap_or(self.own.pid),
+            cgroup: inode(Namespace::Cgroup).unwrap_or(self.own.cgroup),
+            time: inode(Namespace::Time).unwrap_or(self.own.time),
         }
     }
 
@@ -416,9 +422,14 @@ impl Containers {
         on_host: bool,
     ) -> io::Result<Arc<Container>> {
         let cgroup = self.layout.open(&paths)?;
+        let directories = cgroup.identity();
+        let places = paths.into_iter().enumerate().zip(&directories);
+        let unopened = places
+            .filter(|(_, inode)| **inode == 0)
+            .filter_map(|((place, path), _)| Some((place, path?)));
         let identity = Identity {
-            directories: cgroup.identity(),
-            paths,
+            unopened: unopened.collect(),
+            directories,
             on_host,
         };
         let mut known = self.by_identity.lock();

@@ -97,9 +97,41 @@ impl States {
 #[derive(Debug, Default)]
 pub(super) struct TaskCount {
     latest: Mutex<Option<(Instant, States)>>,
+    ticked: Mutex<Option<(Mark, u64)>>,
+}
+
+/// What changes when a thread runs, comes or goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    used_nsec: u64,
+    threads: u64,
+}
+
+impl Mark {
+    fn of(cgroup: &Cgroup) -> Option<Self> {
+        Some(Self {
+            used_nsec: cgroup.cpu_used_nsec().ok()??,
+            threads: cgroup.thread_count().ok()??,
+        })
+    }
 }
 
 impl TaskCount {
+    /// How many threads are active, for a load average. Threads of which none has run since
+    /// the last call are doing what they did then, and are not looked at again.
+    pub(super) fn active(&self, cgroup: &Cgroup, proc: &Proc) -> Result<u64, Error> {
+        let mark = Mark::of(cgroup);
+        let ticked = *self.ticked.lock();
+        if let (Some(mark), Some((before, active))) = (mark, ticked)
+            && mark == before
+        {
+            return Ok(active);
+        }
+        let active = self.get(cgroup, proc, 0)?.active();
+        *self.ticked.lock() = mark.map(|mark| (mark, active));
+        Ok(active)
+    }
+
     /// The threads as they are now. Where there are many, their states may be a little
     /// older, so that frequent readers do not cost more than others.
     pub(super) fn get(&self, cgroup: &Cgroup, proc: &Proc, reader: i32) -> Result<Tasks, Error> {

@@ -166,7 +166,7 @@ impl Triggers {
             return false;
         };
         let handle = record.handle;
-        let Some(what) = What::recorded(&record).filter(|_| self.views.kept_fds().take()) else {
+        let Some(what) = What::recorded(&record).filter(|_| self.views.kept_fds().take(1)) else {
             self.records.remove(slot);
             return false;
         };
@@ -311,7 +311,7 @@ impl Triggers {
             return Err(Errno::ENOSPC);
         }
         let slot = table.free_slots.pop().ok_or(Errno::ENOSPC)?;
-        if !self.views.kept_fds().take() {
+        if !self.views.kept_fds().take(1) {
             table.free_slots.push(slot);
             return Err(Errno::ENOSPC);
         }

@@ -92,11 +92,12 @@ impl Views {
             .unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
-    /// Brings the load averages up to date, and the journal too.
+    /// Brings the load averages up to date, and the journal too; forgets idle readers.
     pub fn keep_up(&self) {
         for container in self.containers.all() {
             container.keep_up(&self.host);
         }
+        self.containers.forget_idle_readers();
     }
 
     /// Drops what is known of containers that have ended.

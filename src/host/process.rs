@@ -4,7 +4,7 @@
 //! another thread's while the request is served.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -43,6 +43,19 @@ impl Namespace {
             Self::Time => "ns/time",
         }
     }
+}
+
+/// Inode number of a namespace in a directory that [`Proc::open_namespaces`] gave, as
+/// [`Proc::namespace`] gives it.
+#[must_use]
+pub fn namespace_in(namespaces: impl AsFd, namespace: Namespace) -> Option<u64> {
+    namespace_at(namespaces, namespace.link().strip_prefix("ns/")?)
+}
+
+fn namespace_at(dir: impl AsFd, link: &str) -> Option<u64> {
+    let target = readlinkat(dir, link).ok()?;
+    let text = target.to_str()?;
+    text.split_once('[')?.1.strip_suffix(']')?.parse().ok()
 }
 
 impl Proc {
@@ -90,9 +103,22 @@ impl Proc {
     /// namespaces or does not let this process look.
     #[must_use]
     pub fn namespace(&self, pid: i32, namespace: Namespace) -> Option<u64> {
-        let link = readlinkat(&self.dir, format!("{pid}/{}", namespace.link()).as_str()).ok()?;
-        let text = link.to_str()?;
-        text.split_once('[')?.1.strip_suffix(']')?.parse().ok()
+        namespace_at(&self.dir, &format!("{pid}/{}", namespace.link()))
+    }
+
+    /// The directory of the process's namespaces. Once the process has ended there are none
+    /// in it, also when another one has got its number.
+    ///
+    /// # Errors
+    /// What open(2) says.
+    pub fn open_namespaces(&self, pid: i32) -> Result<OwnedFd, Errno> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        openat(
+            &self.dir,
+            format!("{pid}/ns").as_str(),
+            flags,
+            Mode::empty(),
+        )
     }
 
     /// A reference to a namespace of the process that keeps it, and so its inode

@@ -35,6 +35,16 @@ impl Limit {
         }
     }
 
+    /// The limit that cgroup v1 means by a number: none by one that is large enough.
+    #[must_use]
+    pub const fn from_v1(value: u64) -> Self {
+        if value >= V1_UNLIMITED {
+            Self::Max
+        } else {
+            Self::Value(value)
+        }
+    }
+
     /// Parses a one-value file: a number or `max` (cgroup v2), or a number so
     /// large that cgroup v1 means "unlimited" by it.
     ///
@@ -46,8 +56,7 @@ impl Limit {
             return Ok(Self::Max);
         }
         match text.parse::<u64>() {
-            Ok(value) if value >= V1_UNLIMITED => Ok(Self::Max),
-            Ok(value) => Ok(Self::Value(value)),
+            Ok(value) => Ok(Self::from_v1(value)),
             // A number beyond u64 limits nothing either.
             Err(_) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => Ok(Self::Max),
             Err(_) => Err(ParseError::new(file, "limit", text)),

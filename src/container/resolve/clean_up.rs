@@ -60,10 +60,15 @@ impl Containers {
         number.map_or(true, |number| number >= limit / 4 * 3)
     }
 
-    /// Closes the files of containers that have ended and of those that were not read from
-    /// for the longest time. They go on from the journal when they are read from again.
+    /// Closes the files of containers that have ended, then those that need not be kept open,
+    /// then those of containers that were not read from for the longest time. They go on from
+    /// the journal when they are read from again.
     fn make_room(&self) {
         self.forget_ended();
+        if !self.is_crowded() {
+            return;
+        }
+        self.layout.keep_fewer();
         if !self.is_crowded() {
             return;
         }
@@ -82,6 +87,11 @@ impl Containers {
         self.layout.forget_unused();
     }
 
+    /// Closes the files of readers that have ended.
+    pub fn forget_idle_readers(&self) {
+        self.familiar.forget_idle();
+    }
+
     /// Drops what is not needed any more: places that were not read from lately, and
     /// containers whose cgroup has been removed.
     pub fn clean_up(&self) {
@@ -91,6 +101,9 @@ impl Containers {
             now.saturating_sub(resolved.last_used_nsec.load(Ordering::Relaxed)) < KEEP_UNUSED_NSEC
         });
         self.forget_ended();
+        if !self.is_crowded() {
+            self.layout.keep_more();
+        }
     }
 
     /// Drops containers whose cgroup has been removed.
