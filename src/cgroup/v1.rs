@@ -9,6 +9,8 @@ use crate::parse::{ParseError, keyed};
 /// this many a second on every architecture that still has cgroup v1.
 const NSEC_PER_TICK: u64 = 10_000_000;
 
+const STAT: &str = "memory.stat";
+
 /// Memory and swap together.
 const MEMSW_USAGE: &str = "memory.memsw.usage_in_bytes";
 
@@ -16,9 +18,9 @@ pub(super) fn memory(node: &Node) -> Result<Option<Memory>, Error> {
     let Some(usage_bytes) = nearest_number(node, "memory.usage_in_bytes")? else {
         return Ok(None);
     };
-    let text = nearest_text(node, "memory.stat")?.unwrap_or_default();
+    let own_stat = node.read(STAT)?;
     // The smallest limit on the way to the root: one file instead of one at each level.
-    let stated = |key| keyed::flat_value(&text, key).map(Limit::from_v1);
+    let stated = |key| keyed::flat_value(own_stat.as_deref()?, key).map(Limit::from_v1);
     let limit_bytes = match stated("hierarchical_memory_limit") {
         Some(limit) => limit,
         None => smallest_limit(node, "memory.limit_in_bytes")?,
@@ -29,6 +31,10 @@ pub(super) fn memory(node: &Node) -> Result<Option<Memory>, Error> {
             Some(_) => Some(smallest_limit(node, "memory.memsw.limit_in_bytes")?),
             None => None,
         },
+    };
+    let text = match own_stat {
+        Some(text) => text,
+        None => nearest_text(node, STAT)?.unwrap_or_default(),
     };
     let swap = match memsw_limit_bytes {
         Some(memsw) => Some(Swap {
@@ -90,7 +96,7 @@ fn memory_stat(text: &str) -> MemoryStat {
 }
 
 pub(super) fn vm_events(node: &Node) -> Result<Option<VmEvents>, Error> {
-    let Some(stat) = nearest_text(node, "memory.stat")? else {
+    let Some(stat) = nearest_text(node, STAT)? else {
         return Ok(None);
     };
     let totals =

@@ -269,7 +269,30 @@ fn bad_files_of_cgroup_v1() {
             ),
         ],
     );
+    // Then each file speaks for itself.
+    let stat = "memory/docker/c0ffee/memory.stat";
+    let text = tree.read(&format!("sys/fs/cgroup/{stat}"));
+    let is_limit = |line: &&str| line.starts_with("hierarchical_");
+    let without_limits: String = text
+        .lines()
+        .filter(|line| !is_limit(line))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    write(&tree, &[(stat, &without_limits)]);
     check(&tree, above, &files, v1);
+}
+
+#[test]
+fn bad_limits_of_cgroup_v1_do_no_harm_while_memory_stat_has_them() {
+    let directory = "memory/docker/c0ffee";
+    let files = ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"];
+    let tree = Tree::copy_of("debian12-v1");
+    check(
+        &tree,
+        "4:memory:/docker\n0::/\n",
+        &files.map(|file| (directory, file)),
+        |_, _, good, _| good,
+    );
 }
 
 fn v1(file: &'static str, bad: Bad, good: Figures, above: Figures) -> Figures {

@@ -81,6 +81,14 @@ impl Layout {
     fn set_no_limit(&self, tree: &Tree) {
         let file = format!("{}/{}", self.memory, self.limit);
         self.write(tree, &file, self.unlimited);
+        // On v1 it stands there too.
+        let file = format!("{}/memory.stat", self.memory);
+        let stat = tree.read(&format!("sys/fs/cgroup/{file}"));
+        let lines = stat.lines().map(|line| match line.split_once(' ') {
+            Some((key @ "hierarchical_memory_limit", _)) => format!("{key} {}", self.unlimited),
+            _ => format!("{line}\n"),
+        });
+        self.write(tree, &file, &lines.collect::<String>());
     }
 }
 
