@@ -82,6 +82,19 @@ impl<const N: usize> Recent<N> {
         }
         Ok(text)
     }
+
+    /// Drops the texts that serve nobody any more: on a machine with many CPUs they are long, and
+    /// a container can have many places.
+    pub(super) fn forget_old(&self) {
+        let now_nsec = boottime_nsec();
+        for slot in &self.slots {
+            if let Some(made) = &mut *slot.lock()
+                && now_nsec.saturating_sub(made.at_nsec) >= LIFETIME_NSEC
+            {
+                made.text = None;
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -122,6 +135,20 @@ mod tests {
         assert!(!keeps());
         // Both come within 20 ms sooner or later, however busy the machine is.
         assert!((0..1000).any(|_| keeps()));
+    }
+
+    #[test]
+    fn a_container_that_has_stopped_reading_leaves_no_texts() {
+        let recent = Recent::<1>::new();
+        let keeps = || recent.slots[0].lock().as_ref().unwrap().text.is_some();
+        let read = || {
+            recent.get(0, LULL, 0, || Ok::<_, ()>(vec![0])).unwrap();
+            keeps()
+        };
+        assert!((0..1000).any(|_| read()));
+        std::thread::sleep(Duration::from_millis(20));
+        recent.forget_old();
+        assert!(!keeps());
     }
 
     #[test]

@@ -87,9 +87,13 @@ impl Containers {
         self.layout.forget_unused();
     }
 
-    /// Closes the files of readers that have ended.
+    /// Closes the files of readers that have ended, and drops texts that nobody is given any
+    /// more.
     pub fn forget_idle_readers(&self) {
         self.familiar.forget_idle();
+        for resolved in self.places.read().values() {
+            resolved.recent.forget_old();
+        }
     }
 
     /// Drops what is not needed any more: places that were not read from lately, and
