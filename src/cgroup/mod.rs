@@ -157,11 +157,12 @@ impl Cgroup {
         }
     }
 
-    /// CPU time used; `None` if no cgroup of its own accounts it.
+    /// CPU time used; `None` if no cgroup of its own accounts it. Throttled time, which takes
+    /// a file of its own on v1, is left out there unless it is asked for.
     ///
     /// # Errors
     /// As [`Cgroup::memory`].
-    pub fn cpu_usage(&self) -> Result<Option<CpuUsage>, Error> {
+    pub fn cpu_usage(&self, asks_throttled: bool) -> Result<Option<CpuUsage>, Error> {
         let Some((version, node)) = self.accounted(Controller::Cpuacct) else {
             return Ok(None);
         };
@@ -169,7 +170,7 @@ impl Cgroup {
             Version::V1 => {
                 let usage = v1::cpu_usage(node)?;
                 let throttled_nsec = match self.accounted(Controller::Cpu) {
-                    Some((Version::V1, cpu)) => v1::throttled_nsec(cpu)?,
+                    Some((Version::V1, cpu)) if asks_throttled => v1::throttled_nsec(cpu)?,
                     _ => 0,
                 };
                 Ok(usage.map(|usage| CpuUsage {

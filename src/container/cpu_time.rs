@@ -174,6 +174,12 @@ impl CpuTime {
         &self.cpus
     }
 
+    /// The throttled time that it was told of last.
+    #[must_use]
+    pub fn throttled_seen_nsec(&self) -> u64 {
+        self.seen.throttled_nsec
+    }
+
     /// The sum over all CPUs.
     #[must_use]
     pub fn total(&self) -> Times {

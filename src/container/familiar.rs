@@ -6,7 +6,7 @@
 //! `/proc/TID/cgroup`, unless no thread has been moved at all.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use nix::errno::Errno;
 use nix::sys::uio::pread;
@@ -69,9 +69,10 @@ impl Known {
 /// Kept files of a thread. Once it has ended they cannot be read, whoever has its number
 /// then.
 #[derive(Debug)]
-struct Thread {
+pub(super) struct Thread {
     /// When it was seen for the second time.
-    known_since_nsec: u64,
+    pub(super) known_since_nsec: u64,
+    pids_by_namespace: OnceLock<Box<[i32]>>,
     sign_of_life: OwnedFd,
     memberships: OwnedFd,
     namespaces: OwnedFd,
@@ -86,6 +87,7 @@ impl Thread {
         let open = || -> Result<Self, Errno> {
             Ok(Self {
                 known_since_nsec: boottime_nsec(),
+                pids_by_namespace: OnceLock::new(),
                 sign_of_life: proc.open_file(tid, SIGN_OF_LIFE)?,
                 memberships: proc.open_file(tid, "cgroup")?,
                 namespaces: proc.open_namespaces(tid)?,
@@ -97,6 +99,17 @@ impl Thread {
             budget.give_back(FILES);
         }
         opened.ok()
+    }
+
+    /// [`Proc::pids_by_namespace`] of this thread, `tid`: the same ones for all its life.
+    pub(super) fn pids_by_namespace(&self, tid: i32, proc: &Proc) -> &[i32] {
+        if let Some(known) = self.pids_by_namespace.get() {
+            return known;
+        }
+        match proc.pids_by_namespace(tid) {
+            unreadable if unreadable.is_empty() => &[],
+            pids => self.pids_by_namespace.get_or_init(|| pids.into()),
+        }
     }
 
     fn lives(&self) -> bool {
@@ -122,15 +135,15 @@ impl Familiar {
         }
     }
 
-    /// The container found for the thread the last time, if it is still the thread's: that
-    /// waits for its answer, and has these `namespaces`. `lull` is the present one. With it
-    /// comes since when the thread is known.
+    /// The thread, and the container found for it the last time, if that is still the
+    /// thread's: that waits for its answer, and has these `namespaces` if any can be seen.
+    /// `lull` is the present one.
     pub(super) fn get(
         &self,
         tid: i32,
         lull: Option<Lull>,
-        namespaces: impl FnOnce(&OwnedFd) -> Namespaces,
-    ) -> Option<(Arc<Resolved>, u64)> {
+        namespaces: impl FnOnce(&OwnedFd, Namespaces) -> Option<Namespaces>,
+    ) -> Option<(Arc<Resolved>, Arc<Thread>)> {
         let known = self.slot(tid)?.lock().clone();
         let known = known.filter(|known| known.tid == tid)?;
         let thread = known.thread.as_ref()?;
@@ -140,16 +153,19 @@ impl Familiar {
         let is_calm = lull.is_some()
             && lull == known.lull
             && now_nsec.saturating_sub(known.memberships_nsec) < MEMBERSHIPS_NSEC;
-        let is_there = if is_calm {
-            thread.lives()
-        } else {
-            thread.is_in(&place.memberships)
+        // That they can be seen is a sign of life, too.
+        let seen = is_due
+            .then(|| namespaces(&thread.namespaces, place.namespaces))
+            .flatten();
+        let is_there = match is_calm {
+            true => seen.is_some() || thread.lives(),
+            false => thread.is_in(&place.memberships),
         };
-        let is_same = is_there && (!is_due || namespaces(&thread.namespaces) == place.namespaces);
-        if !is_same || !known.resolved.is_trusted(now_nsec) {
+        let is_elsewhere = seen.is_some_and(|seen| seen != place.namespaces);
+        if !is_there || is_elsewhere || !known.resolved.is_trusted(now_nsec, lull) {
             return None;
         }
-        let found = (Arc::clone(&known.resolved), thread.known_since_nsec);
+        let found = (Arc::clone(&known.resolved), Arc::clone(thread));
         if is_due || !is_calm {
             let at = |is_now: bool, before_nsec| if is_now { now_nsec } else { before_nsec };
             self.update(Known {

@@ -31,12 +31,14 @@ use self::cpu_time::Cpu;
 use self::journal::stored::Stored;
 use self::journal::{Owner, Record};
 use self::load::Load;
+use self::moves::Lull;
 use self::state::{KeptLoad, State};
 use self::tasks::TaskCount;
 use self::vm_counters::VmCounters;
 use crate::cgroup::account::{CpuUsage, Memory};
 use crate::cgroup::vm_events::VmEvents;
 use crate::cgroup::{Cgroup, Controller, Error, Limit};
+use crate::host::process::Proc;
 use crate::host::{Host, NumaNode, boottime_nsec};
 use crate::parse::cpu_list::CpuSet;
 use crate::parse::diskstats::Device;
@@ -63,6 +65,7 @@ pub struct Container {
     /// Whether its readers are in the daemon's own namespaces: processes of the host.
     on_host: bool,
     tasks: TaskCount,
+    cpus: Mutex<Option<KnownCpus>>,
     /// What goes on from one request to the next. The lock is held for arithmetic only,
     /// never over a system call.
     state: Mutex<State>,
@@ -99,6 +102,17 @@ pub enum CpuView {
     Host,
 }
 
+/// The CPUs shown, which stay these while no limit is changed and no CPU comes or goes.
+#[derive(Debug)]
+struct KnownCpus {
+    lull: Lull,
+    view: CpuView,
+    online: CpuSet,
+    shown: CpuSet,
+    /// Whether there can be throttled time.
+    has_quota: bool,
+}
+
 impl Container {
     /// A container that goes on where the journal has it, else one that is new.
     fn new(cgroup: Cgroup, on_host: bool, started_nsec: u64, journal: &Journal) -> Self {
@@ -118,6 +132,7 @@ impl Container {
             cgroup,
             on_host,
             tasks: TaskCount::default(),
+            cpus: Mutex::default(),
             state: Mutex::new(state),
             record,
         }
@@ -203,31 +218,53 @@ impl Container {
     ///
     /// # Errors
     /// [`Gone`] when the cgroup has been removed.
-    pub fn cpus_shown(&self, host: &Host, view: CpuView) -> Result<CpuSet, Gone> {
+    pub fn cpus_shown(
+        &self,
+        host: &Host,
+        view: CpuView,
+        lull: Option<Lull>,
+    ) -> Result<CpuSet, Gone> {
         let online = host.online();
         if view == CpuView::Host {
             return Ok(CpuSet::clone(&online));
         }
+        if let Some(known) = &*self.cpus.lock()
+            && Some(known.lull) == lull
+            && (known.view, &known.online) == (view, &*online)
+        {
+            return Ok(known.shown.clone());
+        }
         let read = self.read_cpus(&online, view);
-        let shown = self.or_last(read, "CPUs", |state| &mut state.cpus_shown)?;
-        Ok(if shown.is_empty() {
-            CpuSet::clone(&online)
-        } else {
-            shown
-        })
+        let has_quota = read.as_ref().map(|(_, has_quota)| *has_quota).ok();
+        let read = read.map(|(shown, _)| shown);
+        let mut shown = self.or_last(read, "CPUs", |state| &mut state.cpus_shown)?;
+        if shown.is_empty() {
+            shown.clone_from(&online);
+        }
+        *self.cpus.lock() = lull.zip(has_quota).map(|(lull, has_quota)| KnownCpus {
+            lull,
+            view,
+            online: CpuSet::clone(&online),
+            shown: shown.clone(),
+            has_quota,
+        });
+        Ok(shown)
     }
 
-    fn read_cpus(&self, online: &CpuSet, view: CpuView) -> Result<CpuSet, Error> {
+    /// The CPUs, and whether there is a quota.
+    fn read_cpus(&self, online: &CpuSet, view: CpuView) -> Result<(CpuSet, bool), Error> {
         let allowed = match self.cgroup.cpuset()? {
             Some(cpuset) => cpuset.intersection(online),
             None => online.clone(),
         };
-        Ok(match self.cgroup.cpu_limit_millis()? {
+        let limit = self.cgroup.cpu_limit_millis()?;
+        let shown = match limit {
             Limit::Value(millis) if view == CpuView::Quota => {
                 allowed.lowest(usize::try_from(millis.div_ceil(1000)).unwrap_or(usize::MAX))
             }
             _ => allowed,
-        })
+        };
+        Ok((shown, limit != Limit::Max))
     }
 
     /// Pressure on a resource. All zero where no cgroup accounts it.
@@ -253,7 +290,10 @@ impl Container {
     /// [`Gone`] when the cgroup has been removed.
     pub fn activity(&self, host: &Host, shown: &CpuSet) -> Result<Activity, Gone> {
         let now_nsec = boottime_nsec();
-        let usage = match self.cgroup.cpu_usage() {
+        // Throttled time does not grow without a quota, but there may have been one before.
+        let asks_throttled = self.state.lock().cpu.cpus().is_empty()
+            || self.cpus.lock().as_ref().is_none_or(|cpus| cpus.has_quota);
+        let usage = match self.cgroup.cpu_usage(asks_throttled) {
             Ok(usage) => Some(usage.unwrap_or_default()),
             Err(Error::Gone) => return Err(Gone),
             Err(error) => {
@@ -274,7 +314,10 @@ impl Container {
         let activity = {
             let mut state = self.state.lock();
             state.is_unsaved = true;
-            if let Some(usage) = usage {
+            if let Some(mut usage) = usage {
+                if !asks_throttled {
+                    usage.throttled_nsec = state.cpu.throttled_seen_nsec();
+                }
                 let used_nsec = usage.user_nsec.saturating_add(usage.system_nsec);
                 state.cpu.advance(now_nsec, shown, &usage);
                 state
@@ -381,6 +424,28 @@ impl Container {
     pub fn tasks(&self, host: &Host, reader: i32) -> Result<Tasks, Gone> {
         let read = self.tasks.get(&self.cgroup, &host.proc, reader);
         self.or_last(read, "threads", |state| &mut state.tasks)
+    }
+
+    /// How many threads there are beside these `tasks`: also those that have ended and wait for
+    /// their parent.
+    ///
+    /// # Errors
+    /// [`Gone`] when the cgroup has been removed.
+    pub fn thread_count(&self, tasks: &Tasks) -> Result<u64, Gone> {
+        match self.cgroup.thread_count() {
+            Ok(count) => Ok(count.unwrap_or(0).max(tasks.listed)),
+            Err(Error::Gone) => Err(Gone),
+            Err(error) => {
+                fallback::report("threads", &error);
+                Ok(tasks.listed)
+            }
+        }
+    }
+
+    /// The number of the newest of these `tasks` in a pid namespace so many levels below the
+    /// daemon's; `None` if it has none there.
+    pub(crate) fn pid_of_newest(&self, tasks: &Tasks, level: usize, proc: &Proc) -> Option<i32> {
+        self.tasks.pid_of(tasks.newest, level, proc)
     }
 
     /// The load average. At the first read it is estimated from the threads that are

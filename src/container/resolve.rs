@@ -13,20 +13,24 @@ use nix::unistd::getpid;
 use parking_lot::{Mutex, RwLock};
 
 use self::clean_up::{FEW_CONTAINERS, forget_older_half};
-use super::familiar::Familiar;
+use super::familiar::{Familiar, Thread};
 use super::moves::{Lull, Moves};
 use super::namespaces::{CgroupNamespace, PidNamespace, Registry};
 use super::policy::{Options, Policy, Uptime};
 use super::recent::Recent;
+use super::tasks::Tasks;
 use super::{Container, Journal, TICK_NSEC, boundary};
 use crate::cgroup::Layout;
-use crate::host::process::{Namespace, namespace_in};
+use crate::host::process::{Namespace, Proc, namespace_in};
 use crate::host::{Host, boottime_nsec};
 use crate::sys::write_watch::WriteWatch;
 
 /// How long a reader's place is taken for the container found last. What it follows from
 /// beside the place, such as the cgroup of the init, hardly ever changes.
 const TRUST_NSEC: u64 = 5_000_000_000;
+
+/// The same while nobody writes to a cgroup file, which only leaves what the kernel does itself.
+const TRUST_IN_LULL_NSEC: u64 = 30_000_000_000;
 
 /// Places that are remembered. A container can make new namespaces as fast as it likes,
 /// and each one that is remembered holds file descriptors.
@@ -92,6 +96,8 @@ pub struct Resolved {
     /// Where the options are from.
     policy: Arc<Policy>,
     looked_up_nsec: u64,
+    /// The lull in which it was looked up.
+    lull: Option<Lull>,
     last_used_nsec: AtomicU64,
     // Held so that the inode numbers of the place stay these namespaces' own.
     _pid_namespace: Option<Arc<PidNamespace>>,
@@ -101,22 +107,54 @@ pub struct Resolved {
 
 impl Resolved {
     /// Whether readers in the place may still be taken for readers of this container.
-    pub(super) fn is_trusted(&self, now_nsec: u64) -> bool {
-        now_nsec.saturating_sub(self.looked_up_nsec) < TRUST_NSEC
+    /// `lull` is the present one.
+    pub(super) fn is_trusted(&self, now_nsec: u64, lull: Option<Lull>) -> bool {
+        let trust_nsec = if lull.is_some() && lull == self.lull {
+            TRUST_IN_LULL_NSEC
+        } else {
+            TRUST_NSEC
+        };
+        now_nsec.saturating_sub(self.looked_up_nsec) < trust_nsec
     }
 }
 
 /// What is known of a reader.
 #[derive(Debug)]
 pub struct Reader {
+    /// The thread.
+    pub tid: i32,
     /// The container.
     pub resolved: Arc<Resolved>,
     /// The present lull, if that can be told: limits that are read from now on are what they
     /// are as long as it lasts.
     pub lull: Option<Lull>,
+    /// None for a thread that may have just been started.
+    thread: Option<Arc<Thread>>,
+}
+
+impl Reader {
     /// `CLOCK_BOOTTIME` at a moment at which the thread was there already; `u64::MAX` for one
     /// that may have just been started.
-    pub known_since_nsec: u64,
+    #[must_use]
+    pub fn known_since_nsec(&self) -> u64 {
+        self.thread
+            .as_ref()
+            .map_or(u64::MAX, |thread| thread.known_since_nsec)
+    }
+
+    /// The newest pid among `tasks` in the reader's pid namespace. A thread that is about to enter
+    /// the container, or in a namespace beside the reader's, has none there.
+    #[must_use]
+    pub fn last_pid(&self, tasks: &Tasks, proc: &Proc) -> u64 {
+        let own_by_namespace = match &self.thread {
+            Some(thread) => thread.pids_by_namespace(self.tid, proc),
+            None => &proc.pids_by_namespace(self.tid),
+        };
+        let own = own_by_namespace.last().copied().unwrap_or(0);
+        let level = own_by_namespace.len().saturating_sub(1);
+        let newest = self.resolved.container.pid_of_newest(tasks, level, proc);
+        u64::try_from(newest.unwrap_or(own).max(own)).unwrap_or(0)
+    }
 }
 
 /// All known containers.
@@ -197,24 +235,32 @@ impl Containers {
             return Err(Errno::ESRCH);
         }
         let lull = self.moves.lull();
-        let familiar = self.familiar.get(tid, lull, |namespaces| {
-            self.namespaces_by(|namespace| namespace_in(namespaces, namespace))
+        let familiar = self.familiar.get(tid, lull, |namespaces, before| {
+            let cgroup = namespace_in(namespaces, Namespace::Cgroup);
+            cgroup.map(|cgroup| Namespaces {
+                // A thread is in the same one for all its life: pid_namespaces(7).
+                pid: before.pid,
+                cgroup,
+                time: namespace_in(namespaces, Namespace::Time).unwrap_or(self.own.time),
+            })
         });
-        if let Some((resolved, known_since_nsec)) = familiar
+        if let Some((resolved, thread)) = familiar
             && self.is_current(&resolved)
         {
             return Ok(Reader {
+                tid,
                 resolved,
                 lull,
-                known_since_nsec,
+                thread: Some(thread),
             });
         }
-        let resolved = self.identify(tid)?;
+        let resolved = self.identify(tid, lull)?;
         self.familiar.remember(tid, &resolved, &self.host.proc);
         Ok(Reader {
+            tid,
             resolved,
             lull,
-            known_since_nsec: u64::MAX,
+            thread: None,
         })
     }
 
@@ -223,7 +269,7 @@ impl Containers {
         Arc::ptr_eq(&resolved.policy, &self.policy.read())
     }
 
-    fn identify(&self, tid: i32) -> Result<Arc<Resolved>, Errno> {
+    fn identify(&self, tid: i32, lull: Option<Lull>) -> Result<Arc<Resolved>, Errno> {
         let memberships = self.host.proc.read(tid, "cgroup");
         let place = Place {
             memberships: memberships.map_err(|_| Errno::ESRCH)?.into(),
@@ -231,14 +277,14 @@ impl Containers {
         };
         let now_nsec = boottime_nsec();
         if let Some(known) = self.places.read().get(&place)
-            && known.is_trusted(now_nsec)
+            && known.is_trusted(now_nsec, lull)
             && self.is_current(known)
         {
             known.last_used_nsec.store(now_nsec, Ordering::Relaxed);
             return Ok(Arc::clone(known));
         }
         self.keep_within_bounds();
-        let resolved = Arc::new(self.look_up(tid, &place).map_err(|error| {
+        let resolved = Arc::new(self.look_up(tid, &place, lull).map_err(|error| {
             log::warn!("cannot tell the container of thread {tid}: {error}");
             Errno::EIO
         })?);
@@ -264,7 +310,7 @@ impl Containers {
         }
     }
 
-    fn look_up(&self, tid: i32, place: &Place) -> io::Result<Resolved> {
+    fn look_up(&self, tid: i32, place: &Place, lull: Option<Lull>) -> io::Result<Resolved> {
         let proc = &self.host.proc;
         let now_nsec = boottime_nsec();
         let pid_namespace = (place.namespaces.pid != self.own.pid)
@@ -317,6 +363,7 @@ impl Containers {
             recent: Recent::new(),
             place: place.clone(),
             looked_up_nsec: now_nsec,
+            lull,
             last_used_nsec: AtomicU64::new(now_nsec),
             _pid_namespace: pid_namespace,
             _cgroup_namespace: cgroup_namespace,

@@ -20,15 +20,19 @@ const MOST_INSPECTED: usize = 1000;
 /// Threads of a container at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tasks {
-    /// All threads, with those that have ended and wait for their parent.
-    pub total: u64,
+    /// Threads that are listed.
+    pub(super) listed: u64,
     /// Threads that run or could run.
     pub running: u64,
     /// Threads in uninterruptible sleep.
     pub blocked: u64,
-    /// The thread that was started last, as the host numbers them.
-    pub newest: i32,
+    /// The thread that was started last.
+    pub(super) newest: Newest,
 }
+
+/// The thread that was started last: when, in clock ticks, and its number on the host. Numbers
+/// alone do not tell, as they begin anew at `pid_max`.
+pub(super) type Newest = (u64, i32);
 
 impl Tasks {
     /// Threads that count for the load average.
@@ -43,9 +47,7 @@ impl Tasks {
 struct States {
     running: u64,
     blocked: u64,
-    /// The thread that was started last: when, in clock ticks, and its number. Numbers alone
-    /// do not tell, as they begin anew at `pid_max`.
-    newest: (u64, i32),
+    newest: Newest,
 }
 
 impl States {
@@ -98,6 +100,8 @@ impl States {
 pub(super) struct TaskCount {
     latest: Mutex<Option<(Instant, States)>>,
     ticked: Mutex<Option<(Mark, u64)>>,
+    /// The newest thread's number by pid namespace.
+    newest: Mutex<Option<(Newest, Box<[i32]>)>>,
 }
 
 /// What changes when a thread runs, comes or goes.
@@ -132,6 +136,20 @@ impl TaskCount {
         Ok(active)
     }
 
+    /// The number of the `newest` thread in a pid namespace that is so many levels below the
+    /// daemon's.
+    pub(super) fn pid_of(&self, newest: Newest, level: usize, proc: &Proc) -> Option<i32> {
+        if let Some((thread, pids)) = &*self.newest.lock()
+            && *thread == newest
+        {
+            return pids.get(level).copied();
+        }
+        let pids = proc.pids_by_namespace(newest.1);
+        let pid = pids.get(level).copied()?;
+        *self.newest.lock() = Some((newest, pids.into()));
+        Some(pid)
+    }
+
     /// The threads as they are now. Where there are many, their states may be a little
     /// older, so that frequent readers do not cost more than others.
     pub(super) fn get(&self, cgroup: &Cgroup, proc: &Proc, reader: i32) -> Result<Tasks, Error> {
@@ -148,12 +166,11 @@ impl TaskCount {
                 states
             }
         };
-        let listed = threads.len() as u64;
         Ok(Tasks {
-            total: cgroup.thread_count()?.unwrap_or(0).max(listed),
+            listed: threads.len() as u64,
             running: states.running,
             blocked: states.blocked,
-            newest: states.newest.1,
+            newest: states.newest,
         })
     }
 }

@@ -32,11 +32,12 @@ const AWAY: Duration = Duration::from_micros(500);
 /// How long nobody waits after a wait in vain.
 const PAUSE_NSEC: u64 = 10_000_000;
 
-/// Two readers that open files within this time are at it at the same time.
-const AT_ONCE_NSEC: u64 = 100_000;
+/// Two readers are at it at the same time if one opens a file so soon after the other one, who
+/// has not come to the end of his.
+const AT_ONCE_NSEC: u64 = 1_000_000;
 
 /// How long there are taken to be several readers then.
-const CROWD_NSEC: u64 = 1_000_000;
+const CROWD_NSEC: u64 = 10_000_000;
 
 /// The connection to wait on, and whether that is worth while.
 #[derive(Debug, Default)]
@@ -69,12 +70,13 @@ impl Linger {
         let since = |nsec: u64| now_nsec.saturating_sub(nsec);
         let last_reader = self.reader.swap(reader, Ordering::Relaxed);
         let opened_nsec = self.opened_nsec.swap(now_nsec, Ordering::Relaxed);
-        if reader != last_reader && since(opened_nsec) < AT_ONCE_NSEC {
+        let ended_nsec = self.ended_nsec.load(Ordering::Relaxed);
+        let is_another_open = ended_nsec < opened_nsec && since(opened_nsec) < AT_ONCE_NSEC;
+        if reader != last_reader && is_another_open {
             let until_nsec = now_nsec.saturating_add(CROWD_NSEC);
             self.crowd_until_nsec.store(until_nsec, Ordering::Relaxed);
         }
-        let gap_nsec = since(self.ended_nsec.load(Ordering::Relaxed));
-        self.gap_nsec.store(gap_nsec, Ordering::Relaxed);
+        self.gap_nsec.store(since(ended_nsec), Ordering::Relaxed);
         self.wait(now_nsec);
     }
 

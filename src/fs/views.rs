@@ -20,7 +20,7 @@ use crate::cgroup::account::{Memory, Swap};
 use crate::cgroup::{Controller, FdBudget, Layout};
 use crate::container::apportion::Disk;
 use crate::container::policy::{Policy, Uptime};
-use crate::container::{Containers, Gone, Journal, Reader, Resolved, Tasks};
+use crate::container::{Activity, Containers, Gone, Journal, Reader, Resolved};
 use crate::host::{Host, boottime_nsec};
 use crate::parse::cpu_list::CpuSet;
 use crate::parse::diskstats::Device;
@@ -123,10 +123,10 @@ impl Views {
             }
             // Threads are counted, and the reader is to be one of them.
             let since_nsec = match file {
-                ProcFile::Loadavg => known.known_since_nsec,
+                ProcFile::Loadavg => known.known_since_nsec(),
                 _ => 0,
             };
-            let make = || self.render_for(file, resolved, reader);
+            let make = || self.render_for(file, known);
             let text = resolved
                 .recent
                 .get(file as usize, known.lull, since_nsec, make);
@@ -175,11 +175,11 @@ impl Views {
         if self.off.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        self.for_container(reader, |Reader { resolved, .. }| {
-            if resolved.options.passthrough {
+        self.for_container(reader, |known| {
+            if known.resolved.options.passthrough {
                 return Ok(None);
             }
-            self.shown(resolved).map(Some)
+            self.shown(known).map(Some)
         })
     }
 
@@ -206,28 +206,24 @@ impl Views {
             .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
     }
 
-    fn render_for(
-        &self,
-        file: ProcFile,
-        resolved: &Resolved,
-        reader: i32,
-    ) -> Result<Vec<u8>, Gone> {
+    fn render_for(&self, file: ProcFile, reader: &Reader) -> Result<Vec<u8>, Gone> {
         let mut text = Vec::with_capacity(4096);
         let out = &mut text;
+        let resolved = &*reader.resolved;
         match file {
             ProcFile::Arcstats => self.arcstats(resolved, out)?,
             ProcFile::Cpuinfo => {
-                view::cpuinfo::render(&self.host.cpuinfo(), &self.shown(resolved)?, out);
+                view::cpuinfo::render(&self.host.cpuinfo(), &self.shown(reader)?, out);
             }
             ProcFile::Meminfo => self.meminfo(resolved, out)?,
             ProcFile::Swaps => self.swaps(resolved, out)?,
-            ProcFile::Diskstats => self.diskstats(resolved, reader, out)?,
-            ProcFile::Loadavg => self.loadavg(resolved, reader, out)?,
+            ProcFile::Diskstats => self.diskstats(reader, out)?,
+            ProcFile::Loadavg => self.loadavg(reader, out)?,
             ProcFile::Slabinfo => self.slabinfo(resolved, out)?,
-            ProcFile::Stat => self.stat(resolved, reader, out)?,
-            ProcFile::Interrupts => self.interrupts(resolved, out)?,
-            ProcFile::Softirqs => self.softirqs(resolved, out)?,
-            ProcFile::Uptime => self.uptime(resolved, out)?,
+            ProcFile::Stat => self.stat(reader, out)?,
+            ProcFile::Interrupts => self.interrupts(reader, out)?,
+            ProcFile::Softirqs => self.softirqs(reader, out)?,
+            ProcFile::Uptime => self.uptime(reader, out)?,
             ProcFile::Vmstat => self.vmstat(resolved, out)?,
             ProcFile::PressureCpu
             | ProcFile::PressureIo
@@ -237,10 +233,10 @@ impl Views {
         Ok(text)
     }
 
-    fn stat(&self, resolved: &Resolved, reader: i32, out: &mut Vec<u8>) -> Result<(), Gone> {
-        let container = &*resolved.container;
-        let activity = container.activity(&self.host, &self.shown(resolved)?)?;
-        let tasks = container.tasks(&self.host, reader)?;
+    fn stat(&self, reader: &Reader, out: &mut Vec<u8>) -> Result<(), Gone> {
+        let resolved = &*reader.resolved;
+        let activity = self.activity(reader, &self.shown(reader)?)?;
+        let tasks = resolved.container.tasks(&self.host, reader.tid)?;
         let host = self.host.stat();
         let input = view::stat::Input {
             cpus: &activity.cpus,
@@ -249,7 +245,7 @@ impl Views {
             context_switches: activity.context_switches,
             btime_sec: btime_sec(host.btime_sec.unwrap_or(0), resolved.time_offset_nsec),
             processes: activity.forks,
-            last_pid: self.last_pid(&tasks, reader),
+            last_pid: reader.last_pid(&tasks, &self.host.proc),
             procs_running: tasks.running + 1,
             procs_blocked: tasks.blocked,
             softirqs: &activity.softirqs,
@@ -258,26 +254,25 @@ impl Views {
         Ok(())
     }
 
-    fn interrupts(&self, resolved: &Resolved, out: &mut Vec<u8>) -> Result<(), Gone> {
-        let shown = self.shown(resolved)?;
-        let count = resolved.container.activity(&self.host, &shown)?.interrupts;
+    fn interrupts(&self, reader: &Reader, out: &mut Vec<u8>) -> Result<(), Gone> {
+        let shown = self.shown(reader)?;
+        let count = self.activity(reader, &shown)?.interrupts;
         view::interrupts::render_interrupts(&self.host.interrupts(), &shown, count, out);
         Ok(())
     }
 
-    fn softirqs(&self, resolved: &Resolved, out: &mut Vec<u8>) -> Result<(), Gone> {
-        let shown = self.shown(resolved)?;
-        let counts = resolved.container.activity(&self.host, &shown)?.softirqs;
+    fn softirqs(&self, reader: &Reader, out: &mut Vec<u8>) -> Result<(), Gone> {
+        let shown = self.shown(reader)?;
+        let counts = self.activity(reader, &shown)?.softirqs;
         view::interrupts::render_softirqs(&self.host.softirqs(), &shown, &counts, out);
         Ok(())
     }
 
-    fn uptime(&self, resolved: &Resolved, out: &mut Vec<u8>) -> Result<(), Gone> {
-        let container = &*resolved.container;
-        let activity = container.activity(&self.host, &self.shown(resolved)?)?;
+    fn uptime(&self, reader: &Reader, out: &mut Vec<u8>) -> Result<(), Gone> {
+        let activity = self.activity(reader, &self.shown(reader)?)?;
         view::uptime::render(
             &view::uptime::Input {
-                uptime_nsec: uptime_nsec(resolved),
+                uptime_nsec: uptime_nsec(&reader.resolved),
                 idle_nsec: activity.idle_nsec,
             },
             out,
@@ -285,26 +280,28 @@ impl Views {
         Ok(())
     }
 
-    fn loadavg(&self, resolved: &Resolved, reader: i32, out: &mut Vec<u8>) -> Result<(), Gone> {
-        let tasks = resolved.container.tasks(&self.host, reader)?;
+    fn loadavg(&self, reader: &Reader, out: &mut Vec<u8>) -> Result<(), Gone> {
+        let resolved = &*reader.resolved;
+        let tasks = resolved.container.tasks(&self.host, reader.tid)?;
         let input = view::loadavg::Input {
             load: &resolved
                 .container
                 .load(tasks.active(), resolved.started_nsec),
             running: tasks.running + 1,
-            total: tasks.total,
-            last_pid: self.last_pid(&tasks, reader),
+            total: resolved.container.thread_count(&tasks)?,
+            last_pid: reader.last_pid(&tasks, &self.host.proc),
         };
         view::loadavg::render(&input, out);
         Ok(())
     }
 
-    fn diskstats(&self, resolved: &Resolved, reader: i32, out: &mut Vec<u8>) -> Result<(), Gone> {
+    fn diskstats(&self, reader: &Reader, out: &mut Vec<u8>) -> Result<(), Gone> {
+        let resolved = &*reader.resolved;
         let host = self.host.diskstats();
         let input = view::diskstats::Input {
             host: &host,
             disks: &self.disks(resolved, &host)?,
-            backing: &resolved.container.backing_disks(&self.host, reader),
+            backing: &resolved.container.backing_disks(&self.host, reader.tid),
         };
         view::diskstats::render(&input, out);
         Ok(())
@@ -315,25 +312,15 @@ impl Views {
         resolved.container.disks(host, age_nsec)
     }
 
-    /// The newest pid in the reader's pid namespace. A thread that is about to enter the
-    /// container, or in a namespace beside the reader's, has none there.
-    fn last_pid(&self, tasks: &Tasks, reader: i32) -> u64 {
-        let own_by_namespace = self.host.proc.pids_by_namespace(reader);
-        let own = own_by_namespace.last().copied().unwrap_or(0);
-        let newest = if tasks.newest == reader {
-            own
-        } else {
-            let newest = self.host.proc.pids_by_namespace(tasks.newest);
-            let level = own_by_namespace.len().saturating_sub(1);
-            newest.get(level).copied().unwrap_or(own)
-        };
-        u64::try_from(newest.max(own)).unwrap_or(0)
-    }
-
-    fn shown(&self, resolved: &Resolved) -> Result<CpuSet, Gone> {
+    fn shown(&self, reader: &Reader) -> Result<CpuSet, Gone> {
+        let Reader { resolved, lull, .. } = reader;
         resolved
             .container
-            .cpus_shown(&self.host, resolved.options.cpu_view)
+            .cpus_shown(&self.host, resolved.options.cpu_view, *lull)
+    }
+
+    fn activity(&self, reader: &Reader, shown: &CpuSet) -> Result<Activity, Gone> {
+        reader.resolved.container.activity(&self.host, shown)
     }
 
     fn meminfo(&self, resolved: &Resolved, out: &mut Vec<u8>) -> Result<(), Gone> {

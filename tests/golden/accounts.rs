@@ -106,7 +106,7 @@ fn the_root_cgroup_is_the_machine_and_accounts_nothing_of_its_own() {
     ] {
         let cgroup = Tree::fixture(fixture).cgroup(memberships);
         assert_eq!(cgroup.memory(true).unwrap(), None, "{fixture}");
-        assert_eq!(cgroup.cpu_usage().unwrap(), None, "{fixture}");
+        assert_eq!(cgroup.cpu_usage(true).unwrap(), None, "{fixture}");
         assert_eq!(cgroup.cpu_limit_millis().unwrap(), Limit::Max);
         assert_eq!(cgroup.io().unwrap(), []);
         assert_eq!(cgroup.threads().unwrap(), Vec::<i32>::new());

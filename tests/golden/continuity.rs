@@ -61,7 +61,9 @@ impl Server {
         let resolved = self.containers.resolve(READER).unwrap();
         let container = &resolved.container;
         let memory = container.memory(&self.host).unwrap();
-        let shown = container.cpus_shown(&self.host, CpuView::Quota).unwrap();
+        let shown = container
+            .cpus_shown(&self.host, CpuView::Quota, None)
+            .unwrap();
         let activity = container.activity(&self.host, &shown).unwrap();
         let tasks = container.tasks(&self.host, READER).unwrap();
         let load = container.load(tasks.active(), resolved.started_nsec);

@@ -62,7 +62,7 @@ impl Texts {
         started_nsec: u64,
         now_nsec: u64,
     ) {
-        let shown = container.cpus_shown(host, CpuView::Quota).unwrap();
+        let shown = container.cpus_shown(host, CpuView::Quota, None).unwrap();
         self.put("cpuinfo", |out| {
             view::cpuinfo::render(&host.cpuinfo(), &shown, out);
         });
@@ -104,7 +104,7 @@ impl Texts {
             let input = view::loadavg::Input {
                 load: &Load::seeded(tasks.active(), age_nsec),
                 running: tasks.running + 1,
-                total: tasks.total,
+                total: container.thread_count(&tasks).unwrap(),
                 last_pid: LAST_PID,
             };
             view::loadavg::render(&input, out);
@@ -236,7 +236,11 @@ fn activity(
     started_nsec: u64,
     now_nsec: u64,
 ) -> (CpuTime, Apportioned) {
-    let usage = container.cgroup.cpu_usage().unwrap().unwrap_or_default();
+    let usage = container
+        .cgroup
+        .cpu_usage(true)
+        .unwrap()
+        .unwrap_or_default();
     let mut cpu = CpuTime::new(started_nsec);
     cpu.advance(now_nsec, shown, &usage);
 

@@ -109,7 +109,7 @@ impl Figures {
     pub fn read(cgroup: &Cgroup) -> Self {
         Self {
             memory: defaulted(cgroup.memory(true)),
-            cpu_usage: defaulted(cgroup.cpu_usage()),
+            cpu_usage: defaulted(cgroup.cpu_usage(true)),
             cpu_limit_millis: cgroup.cpu_limit_millis().map_err(Fault::from),
             cpuset: cgroup.cpuset().map_err(Fault::from),
             io: cgroup.io().map_err(Fault::from),

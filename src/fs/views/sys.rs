@@ -22,12 +22,13 @@ impl Views {
         if self.off.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        self.for_container(reader, |Reader { resolved, .. }| {
+        self.for_container(reader, |known| {
+            let resolved = &*known.resolved;
             if resolved.options.passthrough {
                 return Ok(None);
             }
             let memory = resolved.container.memory_nodes(&self.host)?;
-            let cpus = self.shown(resolved)?;
+            let cpus = self.shown(known)?;
             Ok(Some(sys_node::Shown::new(&self.host.nodes(), cpus, memory)))
         })
     }
