@@ -14,6 +14,7 @@ pub mod policy;
 mod recent;
 mod resolve;
 mod state;
+mod task_files;
 mod tasks;
 pub mod vm_counters;
 
@@ -37,7 +38,7 @@ use self::tasks::TaskCount;
 use self::vm_counters::VmCounters;
 use crate::cgroup::account::{CpuUsage, Memory};
 use crate::cgroup::vm_events::VmEvents;
-use crate::cgroup::{Cgroup, Controller, Error, Limit};
+use crate::cgroup::{Cgroup, Controller, Error, FdBudget, Limit};
 use crate::host::process::Proc;
 use crate::host::{Host, NumaNode, boottime_nsec};
 use crate::parse::cpu_list::CpuSet;
@@ -115,7 +116,13 @@ struct KnownCpus {
 
 impl Container {
     /// A container that goes on where the journal has it, else one that is new.
-    fn new(cgroup: Cgroup, on_host: bool, started_nsec: u64, journal: &Journal) -> Self {
+    fn new(
+        cgroup: Cgroup,
+        on_host: bool,
+        started_nsec: u64,
+        journal: &Journal,
+        budget: &Arc<FdBudget>,
+    ) -> Self {
         let (record, content) = journal.claim(&Owner {
             directories: cgroup.directories(),
             on_host,
@@ -131,7 +138,7 @@ impl Container {
         Self {
             cgroup,
             on_host,
-            tasks: TaskCount::default(),
+            tasks: TaskCount::new(Arc::clone(budget)),
             cpus: Mutex::default(),
             state: Mutex::new(state),
             record,
@@ -475,6 +482,7 @@ impl Container {
     /// Brings the load average up to date, if anybody reads it, and writes down what is
     /// not yet. To be called about every [`load::PERIOD_NSEC`].
     pub fn keep_up(&self, host: &Host) {
+        self.tasks.files.close_idle();
         let now_nsec = boottime_nsec();
         let is_read = {
             let mut state = self.state.lock();
@@ -489,6 +497,11 @@ impl Container {
             }
         }
         self.save();
+    }
+
+    /// Closes the files that need not be kept open.
+    fn close_kept(&self) {
+        self.tasks.files.close();
     }
 
     /// Threads that count for the load average.

@@ -481,7 +481,14 @@ impl Containers {
         };
         let mut known = self.by_identity.lock();
         let container = known.entry(identity).or_insert_with(|| {
-            Arc::new(Container::new(cgroup, on_host, started_nsec, &self.journal))
+            let (journal, budget) = (&self.journal, self.layout.budget());
+            Arc::new(Container::new(
+                cgroup,
+                on_host,
+                started_nsec,
+                journal,
+                budget,
+            ))
         });
         Ok(Arc::clone(container))
     }

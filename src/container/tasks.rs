@@ -1,10 +1,12 @@
 //! The threads of a container and what they are doing.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::cgroup::{Cgroup, Error};
+use super::task_files::TaskFiles;
+use crate::cgroup::{Cgroup, Error, FdBudget};
 use crate::host::process::Proc;
 
 /// How long the states of many threads serve.
@@ -51,28 +53,20 @@ struct States {
 }
 
 impl States {
-    /// Looks at the threads. `reader` waits for this very answer: the kernel's own file
-    /// would be read by a running thread, so it is left to the caller.
-    fn inspect(threads: &[i32], proc: &Proc, reader: i32) -> Self {
+    /// Looks at the threads.
+    fn inspect(threads: &[i32], files: &TaskFiles, proc: &Proc) -> Self {
         let mut states = Self::default();
-        for thread in threads
-            .iter()
-            .take(MOST_INSPECTED)
-            .filter(|thread| **thread != reader)
-        {
-            let Some(stat) = proc.stat(*thread) else {
-                continue;
-            };
-            states.newest = states.newest.max((stat.starttime_ticks, *thread));
+        let inspected = threads.get(..MOST_INSPECTED).unwrap_or(threads);
+        for (thread, stat) in files.stats(inspected, proc) {
+            states.newest = states.newest.max((stat.starttime_ticks, thread));
             match stat.state {
                 b'R' => states.running += 1,
                 b'D' => states.blocked += 1,
                 _ => {}
             }
         }
-        let inspected = threads.len().min(MOST_INSPECTED) as u64;
-        if inspected < threads.len() as u64 {
-            let scale = |count: u64| count * threads.len() as u64 / inspected;
+        if inspected.len() < threads.len() {
+            let scale = |count: u64| count * threads.len() as u64 / inspected.len() as u64;
             states = Self {
                 running: scale(states.running),
                 blocked: scale(states.blocked),
@@ -96,8 +90,9 @@ impl States {
 }
 
 /// Counts the threads of a container.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct TaskCount {
+    pub(super) files: TaskFiles,
     latest: Mutex<Option<(Instant, States)>>,
     ticked: Mutex<Option<(Mark, u64)>>,
     /// The newest thread's number by pid namespace.
@@ -121,6 +116,15 @@ impl Mark {
 }
 
 impl TaskCount {
+    pub(super) fn new(budget: Arc<FdBudget>) -> Self {
+        Self {
+            files: TaskFiles::new(budget),
+            latest: Mutex::default(),
+            ticked: Mutex::default(),
+            newest: Mutex::default(),
+        }
+    }
+
     /// How many threads are active, for a load average. Threads of which none has run since
     /// the last call are doing what they did then, and are not looked at again.
     pub(super) fn active(&self, cgroup: &Cgroup, proc: &Proc) -> Result<u64, Error> {
@@ -152,8 +156,12 @@ impl TaskCount {
 
     /// The threads as they are now. Where there are many, their states may be a little
     /// older, so that frequent readers do not cost more than others.
+    /// The `reader` waits for this very answer: the kernel's own file would be read by a running
+    /// thread, so it is left to the caller.
     pub(super) fn get(&self, cgroup: &Cgroup, proc: &Proc, reader: i32) -> Result<Tasks, Error> {
-        let threads = cgroup.threads()?;
+        let mut threads = cgroup.threads()?;
+        let listed = threads.len() as u64;
+        threads.retain(|thread| *thread != reader);
         let known = self
             .latest
             .lock()
@@ -161,13 +169,14 @@ impl TaskCount {
         let states = match known {
             Some((_, states)) if threads.len() > FEW => states.beside_highest(&threads, proc),
             _ => {
-                let states = States::inspect(&threads, proc, reader).beside_highest(&threads, proc);
+                let states = States::inspect(&threads, &self.files, proc);
+                let states = states.beside_highest(&threads, proc);
                 *self.latest.lock() = Some((Instant::now(), states));
                 states
             }
         };
         Ok(Tasks {
-            listed: threads.len() as u64,
+            listed,
             running: states.running,
             blocked: states.blocked,
             newest: states.newest,
@@ -190,11 +199,12 @@ mod tests {
         }
         let proc = Proc::open(dir.path()).unwrap();
         let threads = [32_760, 305, 301];
-        let states = States::inspect(&threads, &proc, 0);
+        let files = TaskFiles::new(Arc::new(FdBudget::new(0)));
+        let states = States::inspect(&threads, &files, &proc);
         assert_eq!((states.newest, states.running), ((200, 305), 1));
         assert_eq!(states.beside_highest(&threads, &proc).newest.1, 305);
         // The one with the highest number came after those that were looked at.
-        let states = States::inspect(&threads[2..], &proc, 0);
+        let states = States::inspect(&threads[2..], &files, &proc);
         assert_eq!(states.beside_highest(&threads[1..], &proc).newest.1, 305);
     }
 }

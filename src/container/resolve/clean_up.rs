@@ -69,6 +69,9 @@ impl Containers {
             return;
         }
         self.layout.keep_fewer();
+        for container in self.all() {
+            container.close_kept();
+        }
         if !self.is_crowded() {
             return;
         }
