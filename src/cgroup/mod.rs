@@ -278,27 +278,22 @@ impl Cgroup {
             Version::V2 => "cgroup.threads",
         };
         let mut threads = Vec::new();
-        let mut add = |text: Option<String>| {
-            let text = text.unwrap_or_default();
-            threads.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
+        let mut pending = Vec::new();
+        let mut add = |node: &Arc<Node>, pending: &mut Vec<_>| {
+            let (list, children) = node.read_list(file)?;
+            threads.extend(list.lines().filter_map(|line| line.parse::<i32>().ok()));
+            pending.extend(children.into_iter().map(|name| (Arc::clone(node), name)));
+            Ok::<_, Error>(())
         };
-        add(node.read_list(file)?);
-        // Only the one at hand is open: a container may make as many as it likes.
-        let below = |node: &Arc<Node>| -> Vec<_> {
-            let names = node.children().into_iter();
-            names.map(|name| (Arc::clone(node), name)).collect()
-        };
-        let mut pending = below(node);
+        add(node, &mut pending)?;
         for _ in 0..MOST_CGROUPS {
             let Some((parent, name)) = pending.pop() else {
                 break;
             };
             // A child that vanishes meanwhile has no threads.
-            let Ok(node) = parent.open_child(&name) else {
-                continue;
-            };
-            add(node.read_list(file).ok().flatten());
-            pending.extend(below(&node));
+            if let Ok(node) = parent.open_child(&name) {
+                let _ = add(&node, &mut pending);
+            }
         }
         Ok(threads)
     }

@@ -110,7 +110,7 @@ pub struct Node {
     kept: RwLock<Vec<(&'static str, Arc<OwnedFd>)>>,
 }
 
-/// The name under which a directory is kept among its files.
+/// The name of a directory in itself.
 const ITSELF: &str = ".";
 
 impl Node {
@@ -202,18 +202,37 @@ impl Node {
             .is_ok_and(|stat| stat.st_ino == inode)
     }
 
-    /// Names of the child cgroups.
-    #[must_use]
-    pub fn children(&self) -> Vec<String> {
-        // Where each child adds a link, nearly all have none, and listing takes eight calls.
-        if self
-            .stat()
-            .is_ok_and(|stat| stat.st_nlink == NLINK_WITHOUT_CHILDREN)
-        {
-            return Vec::new();
-        }
+    /// The content of `file`, a list of threads, and the names of the child cgroups. The file
+    /// is opened for each call: through an fd that is kept, v1 gives the list of the first read
+    /// again for about a second.
+    ///
+    /// # Errors
+    /// As [`Node::read`].
+    pub fn read_list(&self, file: &'static str) -> Result<(String, Vec<String>), Error> {
+        let path = match self.is_root() {
+            true => file.into(),
+            false => format!("{}/{file}", self.path),
+        };
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let list = openat(&self.root.dir, path.as_str(), flags, Mode::empty());
+        // After that: what was there under the path before this directory has been removed.
+        let stat = self.stat().ok().filter(|stat| stat.st_ino == self.inode);
+        let stat = stat.ok_or(Error::Gone)?;
+        let text = match list {
+            Err(Errno::ENOENT) => String::new(),
+            list => finish(file, list.and_then(read_text))?,
+        };
+        // Each child adds a link. Nearly all directories have none, and listing takes eight calls.
+        let children = match stat.st_nlink {
+            NLINK_WITHOUT_CHILDREN => Vec::new(),
+            _ => self.children(),
+        };
+        Ok((text, children))
+    }
+
+    fn children(&self) -> Vec<String> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let dir = self.dir(false);
+        let dir = self.dir();
         let dir = dir.and_then(|dir| nix::dir::Dir::openat(&dir, ITSELF, flags, Mode::empty()));
         let Ok(mut dir) = dir else {
             return Vec::new();
@@ -226,14 +245,10 @@ impl Node {
             .collect()
     }
 
-    /// The directory; `ENODEV` when the cgroup has been removed. If it is to be kept, the
-    /// next call does not open it again.
-    fn dir(&self, keep: bool) -> Result<Arc<OwnedFd>, Errno> {
+    /// The directory; `ENODEV` when the cgroup has been removed.
+    fn dir(&self) -> Result<Arc<OwnedFd>, Errno> {
         if self.is_root() {
             return Ok(Arc::clone(&self.root.dir));
-        }
-        if let Some(kept) = self.kept(ITSELF) {
-            return Ok(kept);
         }
         let gone = |errno| match errno {
             Errno::ENOENT => Errno::ENODEV,
@@ -244,11 +259,7 @@ impl Node {
         if fstat(&dir)?.st_ino != self.inode {
             return Err(Errno::ENODEV);
         }
-        let dir = Arc::new(dir);
-        if keep {
-            self.keep(ITSELF, Arc::clone(&dir));
-        }
-        Ok(dir)
+        Ok(Arc::new(dir))
     }
 
     fn kept(&self, file: &str) -> Option<Arc<OwnedFd>> {
@@ -269,7 +280,7 @@ impl Node {
                 result => return finish(file, result).map(Some),
             }
         }
-        let Some(fd) = self.open_file(file, false)? else {
+        let Some(fd) = self.open_file(file)? else {
             return Ok(None);
         };
         let text = finish(file, read_text(fd.as_fd()))?;
@@ -277,20 +288,8 @@ impl Node {
         Ok(Some(text))
     }
 
-    /// The same for a list of threads. Through an fd that is kept, v1 gives the list of
-    /// the first read again for about a second.
-    ///
-    /// # Errors
-    /// As [`Node::read`].
-    pub fn read_list(&self, file: &'static str) -> Result<Option<String>, Error> {
-        match self.open_file(file, true)? {
-            Some(fd) => finish(file, read_text(fd)).map(Some),
-            None => Ok(None),
-        }
-    }
-
-    fn open_file(&self, file: &'static str, keep_dir: bool) -> Result<Option<OwnedFd>, Error> {
-        finish(file, self.open(file, OFlag::O_RDONLY, keep_dir))
+    fn open_file(&self, file: &'static str) -> Result<Option<OwnedFd>, Error> {
+        finish(file, self.open(file, OFlag::O_RDONLY))
     }
 
     /// Opens `file` for reading and writing; `None` if this cgroup has no such file.
@@ -298,11 +297,11 @@ impl Node {
     /// # Errors
     /// `ENODEV` when the cgroup has been removed, else what open(2) says.
     pub fn open_to_write(&self, file: &str) -> Result<Option<OwnedFd>, Errno> {
-        self.open(file, OFlag::O_RDWR, false)
+        self.open(file, OFlag::O_RDWR)
     }
 
-    fn open(&self, file: &str, flags: OFlag, keep_dir: bool) -> Result<Option<OwnedFd>, Errno> {
-        let dir = self.dir(keep_dir)?;
+    fn open(&self, file: &str, flags: OFlag) -> Result<Option<OwnedFd>, Errno> {
+        let dir = self.dir()?;
         match openat(&dir, file, flags | OFlag::O_CLOEXEC, Mode::empty()) {
             Ok(fd) => Ok(Some(fd)),
             Err(Errno::ENOENT | Errno::ENODEV) if self.is_alive() => Ok(None),
