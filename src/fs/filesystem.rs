@@ -104,11 +104,16 @@ impl LxcFs {
     }
 
     /// Lets the file system send notifications to the kernel and see whether requests wait.
-    pub fn connect(&self, notifier: Notifier, connection: OwnedFd) {
+    /// Containers take turns only if the kernel `can_resend`: a crash would fail all
+    /// requests that are held back, not just those that are being worked on.
+    pub fn connect(&self, notifier: Notifier, connection: OwnedFd, can_resend: bool) {
         self.triggers.start(notifier.clone());
         self.sizes.connect(notifier);
         let connection = Arc::new(connection);
         self.linger.connect(Arc::clone(&connection));
+        if !can_resend {
+            return;
+        }
         let filesystem = self.clone();
         let late = thread::Builder::new()
             .name("late".to_owned())

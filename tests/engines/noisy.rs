@@ -3,11 +3,14 @@
 use std::thread::sleep;
 use std::time::Duration;
 
+use lxcfs::host::kernel_is_since;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::common::figures::keyed;
-use crate::common::{Cell, Daemon, Limits, alone, beside_others, patience, slowness, wait_for};
+use crate::common::{
+    Cell, Daemon, Limits, alone, beside_others, patience, skip, slowness, wait_for,
+};
 use crate::reader::{Hammer, Reader};
 
 fn limited(mebibytes: u64) -> Cell {
@@ -39,6 +42,9 @@ fn noise(cell: &Cell, daemon: &Daemon, time: Duration) -> Reader {
 
 #[test]
 fn a_reader_does_not_queue_behind_64_of_another_container() {
+    if !kernel_is_since(6, 9) {
+        skip!("a kernel before 6.9 cannot send requests again");
+    }
     let _turn = alone();
     let daemon = Daemon::start(&[]);
     let (noisy, others) = (limited(400), [limited(80), limited(90)]);
