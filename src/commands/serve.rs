@@ -96,7 +96,8 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
     // that cannot serve.
     control.sign(Sign::Serves, pid)?;
     held.resend().context("cannot go on with the connection")?;
-    let connect = |notifier| filesystem.connect(notifier, held.connection);
+    let can_resend = held.can_resend();
+    let connect = |notifier| filesystem.connect(notifier, held.connection, can_resend);
     let threads = server::serve(&filesystem, &fds, connect).context("cannot start serving")?;
     drop(fds);
     let control = Arc::new(control);

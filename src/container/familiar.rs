@@ -178,6 +178,14 @@ impl Familiar {
         Some(found)
     }
 
+    /// A number of the container found for the thread the last time, whichever thread has
+    /// its number now.
+    pub(super) fn seen_last(&self, tid: i32) -> Option<usize> {
+        let slot = self.slot(tid)?.try_lock()?;
+        let known = slot.as_ref().filter(|known| known.tid == tid)?;
+        Some(Arc::as_ptr(&known.resolved.container).addr())
+    }
+
     /// Puts what was found out in place of what was known, unless that was forgotten.
     fn update(&self, known: Known) {
         let Some(slot) = self.slot(known.tid) else {

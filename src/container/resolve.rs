@@ -264,6 +264,13 @@ impl Containers {
         })
     }
 
+    /// A number of the container that the thread with this number was in the last time,
+    /// whichever thread has it now.
+    #[must_use]
+    pub fn seen_last(&self, tid: i32) -> Option<usize> {
+        self.familiar.seen_last(tid)
+    }
+
     /// Whether readers are to be shown what they were when they were looked up.
     fn is_current(&self, resolved: &Resolved) -> bool {
         Arc::ptr_eq(&resolved.policy, &self.policy.read())

@@ -6,16 +6,6 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-/// See [`Drain::turn`].
-#[derive(Debug)]
-pub struct Turn<'a>(&'a Drain);
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.0.pass();
-    }
-}
-
 /// Brings the serving threads to rest, each after a request that it has answered.
 #[derive(Debug, Default)]
 pub struct Drain {
@@ -30,14 +20,14 @@ impl Drain {
         self.asked.store(true, Ordering::Release);
     }
 
-    /// The time in which a thread is busy with one request. At its end the thread stays
-    /// there, if it is to rest.
-    pub fn turn(&self) -> Turn<'_> {
-        Turn(self)
+    /// Whether threads are to rest.
+    pub fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Acquire)
     }
 
-    fn pass(&self) {
-        if self.asked.load(Ordering::Acquire) {
+    /// What a thread comes by after each request. If it is to rest it stays here.
+    pub fn pass(&self) {
+        if self.is_asked() {
             *self.resting.lock() += 1;
             self.changed.notify_all();
             loop {

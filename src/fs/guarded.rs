@@ -2,7 +2,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use fuser::Request;
 use nix::errno::Errno;
 
 use super::ledger::{InFlight, Poisonous};
@@ -19,18 +18,19 @@ impl<T> Guarded<T> {
         Self { inner, in_flight }
     }
 
-    /// Does the work for one request. Whatever goes wrong in it concerns that request only,
-    /// even if it ends the process: one that has done so repeatedly is refused.
+    /// Does the work for the request with the number `unique`. Whatever goes wrong in it
+    /// concerns that request only, even if it ends the process: one that has done so
+    /// repeatedly is refused.
     pub(super) fn attempt<R>(
         &self,
-        request: &Request,
+        unique: u64,
         work: impl FnOnce(&T) -> Result<R, Errno>,
     ) -> Result<R, fuser::Errno> {
-        self.attempt_numbered(request.unique().0, work)
+        self.attempt_or_errno(unique, work)
             .map_err(|errno| fuser::Errno::from_i32(errno as i32))
     }
 
-    fn attempt_numbered<R>(
+    fn attempt_or_errno<R>(
         &self,
         unique: u64,
         work: impl FnOnce(&T) -> Result<R, Errno>,
@@ -64,11 +64,11 @@ mod tests {
         let memory = memory();
         let first = server(&memory);
         for _ in 0..3 {
-            let failed = first.attempt_numbered(2, |_| -> Result<(), _> { panic!("a defect") });
+            let failed = first.attempt_or_errno(2, |_| -> Result<(), _> { panic!("a defect") });
             assert_eq!(failed, Err(Errno::EIO));
         }
         for _ in 0..3 {
-            assert_eq!(server(&memory).attempt_numbered(2, |own| Ok(*own)), Ok(7));
+            assert_eq!(server(&memory).attempt_or_errno(2, |own| Ok(*own)), Ok(7));
         }
     }
 
@@ -77,7 +77,7 @@ mod tests {
         let memory = memory();
         let third = || {
             let mut worked = false;
-            let answer = server(&memory).attempt_numbered(2, |_| {
+            let answer = server(&memory).attempt_or_errno(2, |_| {
                 worked = true;
                 Ok(())
             });
@@ -85,7 +85,7 @@ mod tests {
             Ok(())
         };
         // Each finds what the one before it is in the midst of.
-        let second = || server(&memory).attempt_numbered(2, |_| third());
-        assert_eq!(server(&memory).attempt_numbered(2, |_| second()), Ok(()));
+        let second = || server(&memory).attempt_or_errno(2, |_| third());
+        assert_eq!(server(&memory).attempt_or_errno(2, |_| second()), Ok(()));
     }
 }

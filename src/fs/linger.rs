@@ -13,8 +13,8 @@
 //! the last one for a while.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ const CROWD_NSEC: u64 = 10_000_000;
 /// The connection to wait on, and whether that is worth while.
 #[derive(Debug, Default)]
 pub struct Linger {
-    connection: OnceLock<OwnedFd>,
+    connection: OnceLock<Arc<OwnedFd>>,
     /// Whether a thread waits.
     occupied: AtomicBool,
     /// The thread that opened a file last, and when.
@@ -60,8 +60,18 @@ pub struct Linger {
 
 impl Linger {
     /// From now on there is something to wait for.
-    pub fn connect(&self, connection: OwnedFd) {
+    pub fn connect(&self, connection: Arc<OwnedFd>) {
         let _ = self.connection.set(connection);
+    }
+
+    /// There is more to do than to wait.
+    pub fn keep_off(&self) {
+        self.note_crowd(boottime_nsec());
+    }
+
+    fn note_crowd(&self, now_nsec: u64) {
+        let until_nsec = now_nsec.saturating_add(CROWD_NSEC);
+        self.crowd_until_nsec.store(until_nsec, Ordering::Relaxed);
     }
 
     /// After OPEN by the thread `reader`: a READ will follow.
@@ -73,8 +83,7 @@ impl Linger {
         let ended_nsec = self.ended_nsec.load(Ordering::Relaxed);
         let is_another_open = ended_nsec < opened_nsec && since(opened_nsec) < AT_ONCE_NSEC;
         if reader != last_reader && is_another_open {
-            let until_nsec = now_nsec.saturating_add(CROWD_NSEC);
-            self.crowd_until_nsec.store(until_nsec, Ordering::Relaxed);
+            self.note_crowd(now_nsec);
         }
         self.gap_nsec.store(since(ended_nsec), Ordering::Relaxed);
         self.wait(now_nsec);

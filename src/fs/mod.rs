@@ -2,6 +2,7 @@
 
 mod answers;
 mod drain;
+mod fairness;
 #[cfg(debug_assertions)]
 mod fault;
 mod filesystem;

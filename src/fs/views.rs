@@ -161,6 +161,13 @@ impl Views {
         self.containers.resolve(reader)
     }
 
+    /// Where thread `reader` seemed to be the last time, as a number for each container.
+    /// Good for an order of requests, not for an answer.
+    #[must_use]
+    pub fn container_seen_last(&self, reader: i32) -> Option<usize> {
+        self.containers.seen_last(reader)
+    }
+
     /// Whether there is a file about the cache of ZFS.
     #[must_use]
     pub fn has_arcstats(&self) -> bool {

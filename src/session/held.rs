@@ -155,13 +155,19 @@ impl Held {
             .collect()
     }
 
+    /// Whether what a server has read and not answered can be sent again to the next one.
+    #[must_use]
+    pub fn can_resend(&self) -> bool {
+        !self.queues.is_empty()
+    }
+
     /// Has the kernel send again what a dead server had read, if it can. Nobody may be
     /// serving.
     ///
     /// # Errors
     /// `ENOTCONN` or `EPERM` when the connection has ended.
     pub fn resend(&self) -> io::Result<()> {
-        if !self.queues.is_empty() {
+        if self.can_resend() {
             handshake::resend(&self.connection)?;
         }
         Ok(())

@@ -22,6 +22,7 @@ mod hostile;
 mod isolation;
 mod lxc;
 mod memory_pressure;
+mod noisy;
 mod pid_reuse;
 mod podman;
 mod reader;

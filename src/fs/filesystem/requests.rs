@@ -1,0 +1,347 @@
+//! The adapter between the `fuser` crate and the answers.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::time::SystemTime;
+
+use fuser::{
+    BsdFileFlags, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, OpenFlags, PollEvents,
+    PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen, ReplyPoll, ReplyWrite, Request, TimeOrNow,
+    WriteFlags,
+};
+use nix::errno::Errno;
+
+use super::LxcFs;
+use crate::fs::answers::{A_WHILE, pressure_file, reader};
+use crate::fs::triggers::READY;
+
+impl Filesystem for LxcFs {
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let _turn = self.turn();
+        match self
+            .shared
+            .attempt(unique(request), |shared| shared.look_up(parent.0, name))
+        {
+            Ok((attr, keep)) => {
+                let keep_name = keep.max(A_WHILE);
+                reply.entry_with_ttls(&keep, &keep_name, &attr, Generation(0));
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn getattr(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        handle: Option<FileHandle>,
+        reply: ReplyAttr,
+    ) {
+        self.in_turn(request, move |fs, by| {
+            match fs.shared.attempt(by.unique, |shared| {
+                shared.attributes(inode.0, handle.is_some(), by.reader)
+            }) {
+                Ok((attr, keep)) => reply.attr(&keep, &attr),
+                Err(errno) => reply.error(errno),
+            }
+        });
+    }
+
+    fn readlink(&self, request: &Request, inode: INodeNo, reply: ReplyData) {
+        self.in_turn(request, move |fs, by| {
+            match fs.shared.attempt(by.unique, |shared| {
+                shared.sys.link_target(inode.0, by.reader)
+            }) {
+                Ok(target) => reply.data(target.as_encoded_bytes()),
+                Err(errno) => reply.error(errno),
+            }
+        });
+    }
+
+    fn open(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        self.in_turn(request, move |fs, by| {
+            match fs
+                .shared
+                .attempt(by.unique, |shared| shared.open(inode.0, by.reader, flags))
+            {
+                // No page cache, since each reader reads something else; no FLUSH at close.
+                Ok(handle) => reply.opened(
+                    FileHandle(handle),
+                    FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH,
+                ),
+                Err(errno) => return reply.error(errno),
+            }
+            fs.linger.after_open(by.reader);
+        });
+    }
+
+    fn read(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        lock_owner: Option<fuser::LockOwner>,
+        reply: ReplyData,
+    ) {
+        self.in_turn(request, move |fs, by| {
+            // Only read(2) names an owner of locks. All else is for the page cache, which
+            // would hand this reader's figures to others.
+            if lock_owner.is_none() {
+                return reply.error(fuser::Errno::EINVAL);
+            }
+            match fs.shared.attempt(by.unique, |shared| {
+                shared.read(inode.0, handle.0, offset, size, by.reader)
+            }) {
+                Ok(part) => {
+                    reply.data(part.bytes());
+                    fs.linger.after_read(part.bytes().is_empty());
+                }
+                Err(errno) => reply.error(errno),
+            }
+        });
+    }
+
+    fn write(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        handle: FileHandle,
+        _offset: u64,
+        data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<fuser::LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let _turn = self.turn();
+        match self.shared.attempt(unique(request), |shared| {
+            shared.write(inode.0, handle.0, data, request)
+        }) {
+            Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn poll(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        handle: FileHandle,
+        notifier: PollNotifier,
+        _events: PollEvents,
+        _flags: PollFlags,
+        reply: ReplyPoll,
+    ) {
+        let _turn = self.turn();
+        if pressure_file(inode.0).is_none() {
+            reply.poll(READY);
+            return self.linger.after_open(reader(request));
+        }
+        match self.shared.attempt(unique(request), |shared| {
+            Ok(shared.triggers.poll(handle.0, notifier.handle()))
+        }) {
+            Ok(events) => reply.poll(events),
+            Err(errno) => return reply.error(errno),
+        }
+        self.triggers.told(handle.0);
+    }
+
+    fn release(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        handle: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<fuser::LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        let _turn = self.turn();
+        match self.shared.attempt(unique(request), |shared| {
+            shared.handles.close(handle.0);
+            if pressure_file(inode.0).is_some() {
+                shared.triggers.remove(handle.0);
+            }
+            Ok(())
+        }) {
+            Ok(()) => reply.ok(),
+            Err(errno) => reply.error(errno),
+        }
+        self.linger.after_end();
+    }
+
+    fn readdir(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        self.in_turn(request, move |fs, by| {
+            match fs
+                .shared
+                .attempt(by.unique, |shared| shared.list(inode.0, by.reader))
+            {
+                Ok(entries) => {
+                    for (next, (inode, kind, name)) in (1..)
+                        .zip(entries)
+                        .skip(usize::try_from(offset).unwrap_or(usize::MAX))
+                    {
+                        if reply.add(INodeNo(inode), next, kind, name) {
+                            break;
+                        }
+                    }
+                    reply.ok();
+                }
+                Err(errno) => reply.error(errno),
+            }
+        });
+    }
+
+    fn setattr(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        _atime: Option<TimeOrNow>,
+        _mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _handle: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let _turn = self.turn();
+        let truncates = size.is_some() && mode.is_none() && uid.is_none() && gid.is_none();
+        match self
+            .shared
+            .attempt(unique(request), |shared| match truncates {
+                true => shared.truncate(inode.0),
+                false => Err(Errno::EPERM),
+            }) {
+            Ok((attr, keep)) => reply.attr(&keep, &attr),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    // Nothing can be made, removed or renamed. The errors are those of procfs.
+
+    fn create(
+        &self,
+        _request: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        _flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let _turn = self.turn();
+        reply.error(fuser::Errno::EACCES);
+    }
+
+    fn mknod(
+        &self,
+        _request: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        _device: u32,
+        reply: ReplyEntry,
+    ) {
+        let _turn = self.turn();
+        reply.error(fuser::Errno::EPERM);
+    }
+
+    fn mkdir(
+        &self,
+        _request: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        reply: ReplyEntry,
+    ) {
+        let _turn = self.turn();
+        reply.error(fuser::Errno::EPERM);
+    }
+
+    fn symlink(
+        &self,
+        _request: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _target: &Path,
+        reply: ReplyEntry,
+    ) {
+        let _turn = self.turn();
+        reply.error(fuser::Errno::EPERM);
+    }
+
+    fn link(
+        &self,
+        _request: &Request,
+        _inode: INodeNo,
+        _parent: INodeNo,
+        _name: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        let _turn = self.turn();
+        reply.error(fuser::Errno::EPERM);
+    }
+
+    fn unlink(&self, _request: &Request, _parent: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+        let _turn = self.turn();
+        reply.error(fuser::Errno::EPERM);
+    }
+
+    fn rmdir(&self, _request: &Request, _parent: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+        let _turn = self.turn();
+        reply.error(fuser::Errno::EPERM);
+    }
+
+    fn rename(
+        &self,
+        _request: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _new_parent: INodeNo,
+        _new_name: &OsStr,
+        _flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let _turn = self.turn();
+        reply.error(fuser::Errno::EPERM);
+    }
+
+    /// Programs ask whether the file is a terminal. The kernel does not cache the answer.
+    fn ioctl(
+        &self,
+        _request: &Request,
+        _inode: INodeNo,
+        _handle: FileHandle,
+        _flags: fuser::IoctlFlags,
+        _command: u32,
+        _input: &[u8],
+        _output_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        let _turn = self.turn();
+        reply.error(fuser::Errno::from_i32(Errno::ENOTTY as i32));
+    }
+}
+
+fn unique(request: &Request) -> u64 {
+    request.unique().0
+}
