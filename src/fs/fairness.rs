@@ -1,9 +1,9 @@
 //! Containers take turns.
 //!
 //! The kernel has one queue for all requests of a connection. A container with many readers
-//! keeps it full, and every other reader would wait behind all of them. So while several
-//! containers read, requests are taken out of that queue as fast as they come and held
-//! back; only when it is empty are they worked on, one of each container in turn.
+//! keeps it full, and every other reader would wait behind all of them. So while others read too,
+//! its requests are taken out of that queue as fast as they come and held back; only when the
+//! queue is empty are they worked on, one of each such container in turn.
 //!
 //! Which container a request is of is only guessed here, so the order is all that depends on
 //! it. Readers that nobody knows yet share the turn of one container.
@@ -32,6 +32,12 @@ const SEVERAL_NSEC: u64 = 1_000_000_000;
 const LATE: Duration = Duration::from_millis(5);
 const LATE_NSEC: u64 = 5_000_000;
 
+/// A container keeps the queue full if so many of the latest requests are by threads of it beside
+/// the one that asks. Holding a request back costs more than answering it at once, so with fewer
+/// nobody is held back.
+const CROWD: usize = LATEST / 4;
+const LATEST: usize = 64;
+
 /// Requests that are held at the most.
 const MOST_HELD: usize = 1024;
 
@@ -42,6 +48,7 @@ type Container = Option<usize>;
 #[derive(Debug)]
 pub struct Fairness<T> {
     connection: OnceLock<Arc<OwnedFd>>,
+    latest: Latest,
     /// The known container that a request came from last; 0 before the first.
     last: AtomicUsize,
     /// Until when several containers are taken to read.
@@ -74,6 +81,7 @@ impl<T> Default for Fairness<T> {
     fn default() -> Self {
         Self {
             connection: OnceLock::new(),
+            latest: Latest::default(),
             last: AtomicUsize::new(0),
             several_until_nsec: AtomicU64::new(0),
             held: Mutex::new(Held {
@@ -85,6 +93,43 @@ impl<T> Default for Fairness<T> {
             left_alone: Condvar::new(),
             late_at_work: Mutex::default(),
         }
+    }
+}
+
+/// The latest requests: of each a number that stands for container and thread.
+#[derive(Debug)]
+struct Latest {
+    requests: [AtomicU64; LATEST],
+    next: AtomicUsize,
+}
+
+impl Default for Latest {
+    fn default() -> Self {
+        Self {
+            requests: std::array::from_fn(|_| AtomicU64::new(u64::MAX)),
+            next: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Latest {
+    const THREAD_BITS: u32 = 24;
+
+    /// Notes a request, and gives how many before it were by other threads of its container.
+    fn others_beside(&self, container: Container, reader: i32) -> usize {
+        let container = (container.unwrap_or(0) as u64) << Self::THREAD_BITS;
+        let thread = u64::from(reader.unsigned_abs()) & ((1 << Self::THREAD_BITS) - 1);
+        let request = container | thread;
+        let others = self.requests.iter().filter(|other| {
+            let other = other.load(Ordering::Relaxed);
+            other != request && other >> Self::THREAD_BITS == request >> Self::THREAD_BITS
+        });
+        let others = others.count();
+        let next = self.next.fetch_add(1, Ordering::Relaxed) % LATEST;
+        if let Some(slot) = self.requests.get(next) {
+            slot.store(request, Ordering::Relaxed);
+        }
+        others
     }
 }
 
@@ -122,9 +167,11 @@ impl<T> Fairness<T> {
         let _ = self.connection.set(connection);
     }
 
-    /// Whether a request of this container is to be held back: if others read too.
-    pub fn is_to_hold(&self, container: Container) -> bool {
+    /// Whether a request of the thread `reader` of this container is to be held back: if many
+    /// of its threads read, and others too.
+    pub fn is_to_hold(&self, container: Container, reader: i32) -> bool {
         let now_nsec = boottime_nsec();
+        let is_crowd = self.latest.others_beside(container, reader) >= CROWD;
         if let Some(container) = container
             && self.last.load(Ordering::Relaxed) != container
         {
@@ -132,7 +179,8 @@ impl<T> Fairness<T> {
             let until_nsec = now_nsec.saturating_add(SEVERAL_NSEC);
             self.several_until_nsec.store(until_nsec, Ordering::Relaxed);
         }
-        now_nsec < self.several_until_nsec.load(Ordering::Relaxed)
+        is_crowd
+            && now_nsec < self.several_until_nsec.load(Ordering::Relaxed)
             && self.count.load(Ordering::Relaxed) < MOST_HELD
             && self.connection.get().is_some()
     }
@@ -253,35 +301,44 @@ mod tests {
         std::iter::from_fn(|| fairness.next()).collect()
     }
 
-    #[test]
-    fn one_container_alone_is_not_held_back() {
-        let (fairness, ..) = connected();
-        fairness.is_to_hold(NOISY);
-        fairness.several_until_nsec.store(0, Ordering::Relaxed);
-        for _ in 0..100 {
-            // New readers may well be its own.
-            assert!(!fairness.is_to_hold(NOISY) && !fairness.is_to_hold(None));
-        }
+    /// Whether the last one of so many requests is to be held back, each by another thread.
+    fn holds(fairness: &Fairness<u32>, container: Container, requests: i32) -> bool {
+        (1..=requests).fold(false, |_, reader| fairness.is_to_hold(container, reader))
     }
 
     #[test]
-    fn two_that_read_at_the_same_time_are_both_held_back_for_a_while() {
+    fn one_container_alone_is_not_held_back() {
         let (fairness, ..) = connected();
-        for container in [NOISY, OTHER, NOISY, NOISY, None] {
-            assert!(
-                fairness.is_to_hold(container),
-                "{container:?} after another one"
-            );
-        }
+        fairness.is_to_hold(NOISY, 1);
         fairness.several_until_nsec.store(0, Ordering::Relaxed);
-        assert!(!fairness.is_to_hold(None));
+        assert!(!holds(&fairness, NOISY, 100));
+    }
+
+    #[test]
+    fn beside_others_it_is_held_back_if_many_of_its_threads_read() {
+        let (fairness, ..) = connected();
+        assert!(!fairness.is_to_hold(OTHER, 1));
+        assert!(!holds(&fairness, NOISY, 8));
+        assert!(holds(&fairness, NOISY, 64));
+        assert!(!fairness.is_to_hold(OTHER, 1));
+        assert!(fairness.is_to_hold(NOISY, 1));
+        fairness.several_until_nsec.store(0, Ordering::Relaxed);
+        assert!(!fairness.is_to_hold(NOISY, 1));
+    }
+
+    #[test]
+    fn one_thread_is_never_held_back_nor_is_one_of_a_thousand_containers() {
+        let (fairness, ..) = connected();
+        fairness.is_to_hold(OTHER, 1);
+        assert!((0..100).all(|_| !fairness.is_to_hold(NOISY, 2)));
+        assert!((100..1000).all(|container| !fairness.is_to_hold(Some(container), 3)));
     }
 
     #[test]
     fn nothing_is_held_before_there_is_a_connection() {
         let fairness = Fairness::<u32>::default();
-        assert!(!fairness.is_to_hold(NOISY));
-        assert!(!fairness.is_to_hold(OTHER));
+        assert!(!fairness.is_to_hold(OTHER, 1));
+        assert!(!holds(&fairness, NOISY, 64));
     }
 
     #[test]
@@ -318,14 +375,16 @@ mod tests {
     #[test]
     fn no_more_is_held_than_there_is_room_for() {
         let (fairness, ..) = connected();
-        fairness.is_to_hold(OTHER);
+        fairness.is_to_hold(OTHER, 1);
+        holds(&fairness, NOISY, 64);
         for request in 0..MOST_HELD {
-            assert!(fairness.is_to_hold(NOISY), "at {request}");
+            assert!(fairness.is_to_hold(NOISY, 1), "at {request}");
             fairness.hold(NOISY, 0);
+            holds(&fairness, NOISY, 64);
         }
-        assert!(!fairness.is_to_hold(NOISY) && !fairness.is_to_hold(OTHER));
+        assert!(!fairness.is_to_hold(NOISY, 1));
         fairness.next();
-        assert!(fairness.is_to_hold(NOISY));
+        assert!(fairness.is_to_hold(NOISY, 1));
     }
 
     /// A thread that saw a request in the kernel's queue goes to get it, and sleeps since it

@@ -148,7 +148,7 @@ impl LxcFs {
             reader: reader(request),
         };
         let container = self.views.container_seen_last(by.reader);
-        if self.fairness.is_to_hold(container) {
+        if self.fairness.is_to_hold(container, by.reader) {
             let work = Work(Box::new(move |filesystem| work(filesystem, by)));
             self.fairness.hold(container, work);
         } else {
