@@ -36,6 +36,10 @@ const WANTED: u64 =
 const MAX_WRITE: u32 = 4096;
 /// Pages of one read: 128 KiB.
 const MAX_PAGES: u16 = 32;
+/// Requests for which nobody waits, such as RELEASE, that may be on their way at once. Others
+/// are held back until one is answered: with few, closed files pile up in the kernel and here
+/// while many readers are waiting.
+const MAX_BACKGROUND: u16 = u16::MAX;
 
 /// Waits at most this long for the kernel's INIT after mount(2).
 const INIT_TIMEOUT_MS: u16 = 10_000;
@@ -87,8 +91,8 @@ fn reply_to(request: &[u8]) -> Option<Vec<u8>> {
     body.extend_from_slice(&MINOR.min(minor).to_ne_bytes());
     body.extend_from_slice(&max_readahead.to_ne_bytes());
     body.extend_from_slice(&u32::try_from(low).ok()?.to_ne_bytes());
-    body.extend_from_slice(&0u16.to_ne_bytes()); // max_background: the kernel's default
-    body.extend_from_slice(&0u16.to_ne_bytes()); // congestion_threshold: likewise
+    body.extend_from_slice(&MAX_BACKGROUND.to_ne_bytes());
+    body.extend_from_slice(&0u16.to_ne_bytes()); // congestion_threshold: the kernel's default
     body.extend_from_slice(&MAX_WRITE.to_ne_bytes());
     body.extend_from_slice(&1u32.to_ne_bytes()); // time_gran
     body.extend_from_slice(&MAX_PAGES.to_ne_bytes());
