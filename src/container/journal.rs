@@ -16,6 +16,7 @@ pub(super) mod stored;
 mod tests;
 
 use std::fs::File;
+use std::io;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -57,13 +58,14 @@ stored!(Owner {
 #[derive(Debug)]
 pub(super) struct Record {
     store: Option<Arc<Store>>,
-    key: Vec<u8>,
     // Held while a record is written, so that an older one does not replace a newer one.
     writer: Mutex<Writer>,
 }
 
 #[derive(Debug, Default)]
 struct Writer {
+    /// Whose the record is. Empty as soon as it has a place: the file tells then.
+    key: Vec<u8>,
     /// None before the first record.
     place: Option<Place>,
     /// The container is not known any more.
@@ -97,17 +99,13 @@ impl Journal {
         let mut key = Vec::new();
         owner.store(&mut key);
         let left = self.store.as_ref().and_then(|store| store.take(&key));
-        let (place, content) = match left {
-            Some(Left { place, record }) => (Some(place), Some(record)),
-            None => (None, None),
+        let (writer, content) = match left {
+            Some(Left { place, record }) => (Writer::at(place), Some(record)),
+            None => (Writer::new(key), None),
         };
         let record = Record {
             store: self.store.clone(),
-            key,
-            writer: Mutex::new(Writer {
-                place,
-                ..Writer::default()
-            }),
+            writer: Mutex::new(writer),
         };
         (record, content)
     }
@@ -126,6 +124,34 @@ impl Journal {
     }
 }
 
+impl Writer {
+    /// Of a record that is not written yet.
+    fn new(key: Vec<u8>) -> Self {
+        Self {
+            key,
+            ..Self::default()
+        }
+    }
+
+    /// Of a record that goes on here.
+    fn at(place: Place) -> Self {
+        Self {
+            place: Some(place),
+            ..Self::default()
+        }
+    }
+
+    fn write(&mut self, store: &Store, copy: &mut [u8]) -> io::Result<()> {
+        match &mut self.place {
+            Some(place) => store.write(place, copy),
+            None => {
+                *self = Self::at(store.create(&self.key, copy)?);
+                Ok(())
+            }
+        }
+    }
+}
+
 impl Record {
     /// Writes what `encode` appends, unless it says that there is nothing new. When this
     /// returns, what was new before the call is in the file.
@@ -138,7 +164,7 @@ impl Record {
         if writer.is_retired || !encode(&mut buffer) {
             return;
         }
-        if let Err(error) = store.write(&mut writer.place, &self.key, &mut buffer) {
+        if let Err(error) = writer.write(store, &mut buffer) {
             store.report(&error);
         }
     }
@@ -151,7 +177,7 @@ impl Record {
         if let Some(place) = writer.place.take() {
             let mut record = Vec::new();
             encode(&mut record);
-            store.leave(self.key.clone(), Left { place, record });
+            store.leave(Left { place, record });
         }
     }
 }

@@ -280,7 +280,7 @@ impl Container {
     /// [`Gone`] when the cgroup has been removed.
     pub fn pressure(&self, resource: Resource) -> Result<Pressure, Gone> {
         self.or_last(self.cgroup.pressure(resource), "pressure", |state| {
-            let [cpu, io, irq, memory] = &mut state.pressure;
+            let [cpu, io, irq, memory] = &mut **state.pressure.get_or_insert_default();
             match resource {
                 Resource::Cpu => cpu,
                 Resource::Io => io,

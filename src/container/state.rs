@@ -34,7 +34,8 @@ pub(super) struct State {
     pub(super) tasks: Tasks,
     pub(super) memory_nodes: CpuSet,
     pub(super) numa_stat: NumaStat,
-    pub(super) pressure: [Pressure; Resource::ALL.len()],
+    /// None for most, who never read it.
+    pub(super) pressure: Option<Box<[Pressure; Resource::ALL.len()]>>,
     /// Disks behind the mounts, and when they were found.
     pub(super) backing: Option<(Instant, Arc<[DeviceNumber]>)>,
     /// Whether something has changed that is to outlive the process.

@@ -84,8 +84,13 @@ impl Store {
     }
 
     /// Leaves a record for [`take`](Self::take).
-    pub(super) fn leave(&self, key: Vec<u8>, left: Left) {
-        self.table.lock().left.insert(key, left);
+    pub(super) fn leave(&self, left: Left) {
+        match self.key_of(&left.place) {
+            Ok(key) => {
+                self.table.lock().left.insert(key, left);
+            }
+            Err(error) => self.report(&error),
+        }
     }
 
     /// The keys of all records that are nobody's.
@@ -128,6 +133,15 @@ impl Store {
         let start = self.read(offset, HEAD_START_BYTES as u64)?;
         let length = head_bytes(start.first_chunk()?)?;
         Region::parse(block, &self.read(offset, length as u64)?)
+    }
+
+    /// Whose record lies there.
+    fn key_of(&self, place: &Place) -> io::Result<Vec<u8>> {
+        let found = self.region_at(place.region.first_block);
+        let (_, key) = found
+            .filter(|(region, _)| *region == place.region)
+            .ok_or(io::ErrorKind::InvalidData)?;
+        Ok(key)
     }
 
     fn is_free(&self, block: u64, length: u64) -> bool {
@@ -192,20 +206,16 @@ impl Store {
         Some(bytes)
     }
 
-    /// Writes a copy, of which `copy` has all but its head.
-    pub(super) fn write(
-        &self,
-        place: &mut Option<Place>,
-        key: &[u8],
-        copy: &mut [u8],
-    ) -> io::Result<()> {
-        let Some(old) = place else {
-            *place = Some(self.write_elsewhere(1, key, copy)?);
-            return Ok(());
-        };
+    /// Writes the first copy of a record, of which `copy` has all but its head.
+    pub(super) fn create(&self, key: &[u8], copy: &mut [u8]) -> io::Result<Place> {
+        self.write_elsewhere(1, key, copy)
+    }
+
+    /// Writes another copy.
+    pub(super) fn write(&self, old: &mut Place, copy: &mut [u8]) -> io::Result<()> {
         let sequence = old.sequence.saturating_add(1);
         if copy.len() as u64 > old.region.copy_bytes() {
-            let new = self.write_elsewhere(sequence, key, copy)?;
+            let new = self.write_elsewhere(sequence, &self.key_of(old)?, copy)?;
             self.release(&std::mem::replace(old, new));
             return Ok(());
         }
