@@ -172,6 +172,7 @@ fn pattern<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Pattern>, D::Err
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cgroup::Paths;
     use crate::container::CpuView;
     use crate::container::policy::Uptime;
 
@@ -179,8 +180,8 @@ mod tests {
         Config::parse(text, Path::new("/etc/x.toml")).map_err(|error| error.to_string())
     }
 
-    fn at(path: &str) -> Vec<Option<String>> {
-        vec![Some(path.to_owned())]
+    fn at(path: &str) -> Paths {
+        [Some(path)].into_iter().collect()
     }
 
     #[test]

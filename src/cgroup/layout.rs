@@ -8,8 +8,8 @@ use std::sync::{Arc, Weak};
 use parking_lot::RwLock;
 use procfs::process::MountInfo;
 
-use super::Cgroup;
 use super::node::{FdBudget, Node};
+use super::{Cgroup, Paths};
 use crate::parse::pid_cgroup::{Membership, memberships};
 
 /// Version of a hierarchy.
@@ -194,14 +194,14 @@ impl Layout {
     }
 
     /// The path of the process in each hierarchy, from the text of its
-    /// `/proc/PID/cgroup`; `None` where it has none or lies outside of what is mounted.
+    /// `/proc/PID/cgroup`.
     #[must_use]
-    pub fn paths(&self, pid_cgroup: &str) -> Vec<Option<String>> {
+    pub fn paths(&self, pid_cgroup: &str) -> Paths {
         self.hierarchies
             .iter()
             .map(|hierarchy| {
                 let found = memberships(pid_cgroup).find(|line| hierarchy.matches(line))?;
-                Some(found.path.to_owned())
+                Some(found.path)
             })
             .collect()
     }
@@ -211,8 +211,9 @@ impl Layout {
     ///
     /// # Errors
     /// When a directory that is there cannot be opened.
-    pub fn open(self: &Arc<Self>, paths: &[Option<String>]) -> io::Result<Cgroup> {
-        let nodes = self.hierarchies.iter().zip(paths).map(|(hierarchy, path)| {
+    pub fn open(self: &Arc<Self>, paths: &Paths) -> io::Result<Cgroup> {
+        let hierarchies = self.hierarchies.iter().zip(paths.shared());
+        let nodes = hierarchies.map(|(hierarchy, path)| {
             let Some(path) = path else { return Ok(None) };
             match hierarchy.open(path) {
                 Ok(node) => Ok(Some(node)),
@@ -224,7 +225,7 @@ impl Layout {
         Ok(Cgroup {
             layout: Arc::clone(self),
             nodes,
-            paths: paths.to_vec(),
+            paths: paths.clone(),
         })
     }
 
@@ -304,29 +305,30 @@ impl Hierarchy {
     }
 
     /// Opens `path` and, as its parents, all directories on the way.
-    pub(super) fn open(&self, path: &str) -> io::Result<Arc<Node>> {
+    pub(super) fn open(&self, path: &Arc<str>) -> io::Result<Arc<Node>> {
         let below = match self.mounted_path.as_str() {
-            "/" => path,
+            "/" => &**path,
             mounted => path.strip_prefix(mounted).ok_or(io::ErrorKind::NotFound)?,
         };
         let mut node = Arc::clone(&self.root);
-        let mut known_path = String::new();
         for name in below.split('/').filter(|name| !name.is_empty()) {
             if name == ".." {
                 return Err(io::ErrorKind::NotFound.into());
             }
-            if !known_path.is_empty() {
-                known_path.push('/');
-            }
-            known_path.push_str(name);
+            let child_path = node.child_path(name);
             let nodes = self.nodes.read();
-            let known = nodes.get(known_path.as_str()).and_then(Weak::upgrade);
+            let known = nodes.get(child_path.as_str()).and_then(Weak::upgrade);
             drop(nodes);
             // A cgroup that was removed and made again under its old name is another one.
             node = match known.filter(|known| known.is_alive()) {
                 Some(known) => known,
                 None => {
-                    let opened = node.open_child(name)?;
+                    // The same one for all hierarchies, if it can be.
+                    let child_path = match child_path == **path {
+                        true => Arc::clone(path),
+                        false => child_path.into(),
+                    };
+                    let opened = node.open_child(child_path)?;
                     let mut nodes = self.nodes.write();
                     nodes.insert(Arc::clone(opened.path()), Arc::downgrade(&opened));
                     drop(nodes);

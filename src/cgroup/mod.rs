@@ -4,6 +4,7 @@ pub mod account;
 mod hugetlb;
 mod layout;
 mod node;
+mod paths;
 mod pressure;
 mod sources;
 mod v1;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 pub use self::layout::{Controller, Directory, Layout, Version};
 pub use self::node::{Error, FdBudget, Node};
+pub use self::paths::Paths;
 pub use self::sources::Source;
 pub use crate::parse::limit::Limit;
 
@@ -30,7 +32,7 @@ const MOST_CGROUPS: usize = 4096;
 pub struct Cgroup {
     layout: Arc<Layout>,
     nodes: Vec<Option<Arc<Node>>>,
-    paths: Vec<Option<String>>,
+    paths: Paths,
 }
 
 impl Cgroup {
@@ -62,12 +64,12 @@ impl Cgroup {
     pub fn directories(&self) -> Vec<Directory> {
         let hierarchies = self.layout.hierarchies.iter();
         hierarchies
-            .zip(self.nodes.iter().zip(&self.paths))
+            .zip(self.nodes.iter().zip(self.paths.iter()))
             .filter(|(_, (node, _))| !node.as_ref().is_some_and(|node| node.is_root()))
             .filter_map(|(hierarchy, (node, path))| {
                 Some(Directory {
                     hierarchy: hierarchy.name(),
-                    path: path.clone()?,
+                    path: path?.to_owned(),
                     inode: node.as_ref().map_or(0, |node| node.inode()),
                 })
             })
@@ -86,7 +88,7 @@ impl Cgroup {
     pub fn is_alive(&self) -> bool {
         self.nodes
             .iter()
-            .zip(&self.paths)
+            .zip(self.paths.iter())
             .all(|(node, path)| match node {
                 Some(node) => node.is_root() || node.is_alive(),
                 None => path.is_none(),
@@ -102,7 +104,7 @@ impl Cgroup {
         };
         let hierarchy = self.layout.hierarchies.get(index);
         let node = self.nodes.get(index).and_then(Option::as_deref);
-        let path = self.paths.get(index).and_then(Option::as_deref);
+        let path = self.paths.get(index);
         let (Some(hierarchy), Some(node), Some(path)) = (hierarchy, node, path) else {
             return Vec::new();
         };
@@ -291,7 +293,7 @@ impl Cgroup {
                 break;
             };
             // A child that vanishes meanwhile has no threads.
-            if let Ok(node) = parent.open_child(&name) {
+            if let Ok(node) = parent.open_child(parent.child_path(&name).into()) {
                 let _ = add(&node, &mut pending);
             }
         }
@@ -334,7 +336,7 @@ impl Cgroup {
     /// The node of `controller` if it is about the threads of [`Cgroup::threads`]. Where its
     /// hierarchy is coarser, it is about others too.
     fn accounted_for_own(&self, controller: Controller) -> Option<(Version, &Node)> {
-        let path = |index: Option<usize>| self.paths.get(index?)?.as_ref();
+        let path = |index: Option<usize>| self.paths.get(index?);
         let is_same = path(self.layout.index_of(controller)) == path(self.own());
         self.accounted(controller).filter(|_| is_same)
     }

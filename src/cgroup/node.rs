@@ -103,7 +103,7 @@ struct Root {
 #[derive(Debug)]
 pub struct Node {
     root: Arc<Root>,
-    /// Relative to the root; empty for the root itself.
+    /// Below the root, as `/a/b`; empty for the root itself.
     path: Arc<str>,
     inode: u64,
     parent: Option<Arc<Node>>,
@@ -131,16 +131,17 @@ impl Node {
         }))
     }
 
-    /// The child directory `name`.
+    /// The path of the child directory `name`.
+    #[must_use]
+    pub fn child_path(&self, name: &str) -> String {
+        format!("{}/{name}", self.path)
+    }
+
+    /// The child directory with this [`child_path`](Self::child_path).
     ///
     /// # Errors
     /// What stat(2) says.
-    pub fn open_child(self: &Arc<Self>, name: &str) -> io::Result<Arc<Self>> {
-        let path = if self.is_root() {
-            name.into()
-        } else {
-            format!("{}/{name}", self.path).into()
-        };
+    pub fn open_child(self: &Arc<Self>, path: Arc<str>) -> io::Result<Arc<Self>> {
         let mut child = Self {
             root: Arc::clone(&self.root),
             path,
@@ -156,10 +157,15 @@ impl Node {
         Ok(Arc::new(child))
     }
 
-    /// The path relative to the root of the hierarchy.
+    /// The path below the root of the hierarchy, as `/a/b`.
     #[must_use]
     pub fn path(&self) -> &Arc<str> {
         &self.path
+    }
+
+    /// The same for calls that take a path relative to the root's directory.
+    fn relative_path(&self) -> &str {
+        self.path.trim_start_matches('/')
     }
 
     /// The directory's inode number. The kernel gives every cgroup of a boot another
@@ -190,7 +196,11 @@ impl Node {
     fn stat(&self) -> Result<FileStat, Errno> {
         match self.is_root() {
             true => fstat(&self.root.dir),
-            false => fstatat(&self.root.dir, &*self.path, AtFlags::AT_SYMLINK_NOFOLLOW),
+            false => fstatat(
+                &self.root.dir,
+                self.relative_path(),
+                AtFlags::AT_SYMLINK_NOFOLLOW,
+            ),
         }
     }
 
@@ -211,7 +221,7 @@ impl Node {
     pub fn read_list(&self, file: &'static str) -> Result<(String, Vec<String>), Error> {
         let path = match self.is_root() {
             true => file.into(),
-            false => format!("{}/{file}", self.path),
+            false => format!("{}/{file}", self.relative_path()),
         };
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
         let list = openat(&self.root.dir, path.as_str(), flags, Mode::empty());
@@ -254,7 +264,13 @@ impl Node {
             Errno::ENOENT => Errno::ENODEV,
             errno => errno,
         };
-        let dir = openat(&self.root.dir, &*self.path, DIRECTORY, Mode::empty()).map_err(gone)?;
+        let dir = openat(
+            &self.root.dir,
+            self.relative_path(),
+            DIRECTORY,
+            Mode::empty(),
+        )
+        .map_err(gone)?;
         // A cgroup that was removed and made again under its old name is another one.
         if fstat(&dir)?.st_ino != self.inode {
             return Err(Errno::ENODEV);
@@ -313,6 +329,8 @@ impl Node {
     fn keep(&self, file: &'static str, fd: Arc<OwnedFd>) {
         let mut kept = self.kept.write();
         if !kept.iter().any(|(name, _)| *name == file) && self.root.budget.take(1) {
+            // Most have one or two, and there are many of them.
+            kept.reserve_exact(1);
             kept.push((file, fd));
         }
     }

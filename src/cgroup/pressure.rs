@@ -45,11 +45,11 @@ impl Cgroup {
 
     fn unified_node(&self) -> Option<(&Node, PathBuf)> {
         let hierarchies = self.layout.hierarchies.iter();
-        let mut places = hierarchies.zip(self.nodes.iter().zip(&self.paths));
+        let mut places = hierarchies.zip(self.nodes.iter().zip(self.paths.iter()));
         let (hierarchy, (node, path)) =
             places.find(|(hierarchy, _)| hierarchy.version == Version::V2)?;
         let node = node.as_deref().filter(|node| !node.is_root())?;
-        Some((node, hierarchy.directory(path.as_deref()?)))
+        Some((node, hierarchy.directory(path?)))
     }
 
     /// The cgroup's own directory in the v2 hierarchy, if it has one.
@@ -76,7 +76,7 @@ impl Layout {
         let mut hierarchies = self.hierarchies.iter();
         let node = hierarchies
             .find(|hierarchy| hierarchy.name() == directory.hierarchy)
-            .and_then(|hierarchy| hierarchy.open(&directory.path).ok())
+            .and_then(|hierarchy| hierarchy.open(&directory.path.as_str().into()).ok())
             .filter(|node| node.inode() == directory.inode)
             .ok_or(Errno::ENODEV)?;
         node.open_to_write(file(resource))

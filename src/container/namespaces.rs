@@ -13,7 +13,7 @@ use nix::unistd::gettid;
 use parking_lot::Mutex;
 
 use super::boundary;
-use crate::cgroup::Layout;
+use crate::cgroup::{Layout, Paths};
 use crate::host::process::{Namespace, Proc};
 use crate::sys::nsfs;
 
@@ -58,7 +58,7 @@ fn search_init(fd: &OwnedFd, proc: &Proc) -> Option<i32> {
 #[derive(Debug)]
 pub(super) struct CgroupNamespace {
     fd: OwnedFd,
-    roots: OnceLock<Vec<Option<String>>>,
+    roots: OnceLock<Paths>,
 }
 
 impl CgroupNamespace {
@@ -68,27 +68,20 @@ impl CgroupNamespace {
     pub(super) fn roots(
         &self,
         tid: i32,
-        outer: &[Option<String>],
+        outer: &Paths,
         layout: &Layout,
         proc: &Proc,
-    ) -> io::Result<Vec<Option<String>>> {
+    ) -> io::Result<Paths> {
         if let Some(known) = self.roots.get() {
             return Ok(known.clone());
         }
         let inner = layout.paths(&self.memberships(tid, proc)?);
-        let roots: Vec<_> = outer
+        let roots: Paths = outer
             .iter()
-            .zip(&inner)
-            .map(|(outer, inner)| {
-                let root = boundary::namespace_root(outer.as_deref()?, inner.as_deref()?)?;
-                Some(root.to_owned())
-            })
+            .zip(inner.iter())
+            .map(|(outer, inner)| boundary::namespace_root(outer?, inner?))
             .collect();
-        if roots
-            .iter()
-            .zip(outer)
-            .all(|(root, outer)| root.is_some() || outer.is_none())
-        {
+        if roots.cover(outer) {
             let _ = self.roots.set(roots.clone());
         }
         Ok(roots)

@@ -5,6 +5,7 @@ use std::fmt;
 use glob::{MatchOptions, Pattern};
 
 use super::CpuView;
+use crate::cgroup::Paths;
 
 /// Since when uptime counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -118,7 +119,7 @@ impl Rule {
     /// Whether the rule is about the container whose cgroups have these paths, one for each
     /// hierarchy.
     #[must_use]
-    pub fn is_about(&self, paths: &[Option<String>]) -> bool {
+    pub fn is_about(&self, paths: &Paths) -> bool {
         // As in a shell: `*` stays within one name, `**` does not.
         let options = MatchOptions {
             require_literal_separator: true,
@@ -141,7 +142,7 @@ pub struct Policy {
 impl Policy {
     /// What the container is shown whose cgroups have these paths.
     #[must_use]
-    pub fn options_for(&self, paths: &[Option<String>]) -> Options {
+    pub fn options_for(&self, paths: &Paths) -> Options {
         let rules = self.rules.iter().filter(|rule| rule.is_about(paths));
         rules.fold(self.defaults, |options, rule| options.with(&rule.change))
     }
@@ -158,12 +159,8 @@ mod tests {
         }
     }
 
-    fn at(paths: &[&str]) -> Vec<Option<String>> {
-        paths
-            .iter()
-            .map(|path| Some((*path).to_owned()))
-            .chain([None])
-            .collect()
+    fn at(paths: &[&str]) -> Paths {
+        paths.iter().map(|path| Some(*path)).chain([None]).collect()
     }
 
     #[test]
@@ -210,6 +207,6 @@ mod tests {
         let rule = rule("/docker/*", Change::default());
         assert!(rule.is_about(&at(&["/", "/docker/1"])));
         assert!(!rule.is_about(&at(&["/", "/system.slice/docker-1.scope"])));
-        assert!(!rule.is_about(&[None, None]));
+        assert!(!rule.is_about(&at(&[])));
     }
 }

@@ -20,7 +20,7 @@ use super::policy::{Options, Policy, Uptime};
 use super::recent::Recent;
 use super::tasks::Tasks;
 use super::{Container, Journal, TICK_NSEC, boundary};
-use crate::cgroup::Layout;
+use crate::cgroup::{Layout, Paths};
 use crate::host::process::{Namespace, Proc, namespace_in};
 use crate::host::{Host, boottime_nsec};
 use crate::sys::write_watch::WriteWatch;
@@ -292,6 +292,8 @@ impl Containers {
         if places.len() >= MOST_PLACES {
             forget_older_half(&mut places);
         }
+        // As a key it would stay the one of the first look-up: the same text twice.
+        places.remove(&place);
         places.insert(place, Arc::clone(&resolved));
         Ok(resolved)
     }
@@ -330,7 +332,7 @@ impl Containers {
             .and_then(|namespace| namespace.init);
         let own = self.layout.paths(&place.memberships);
         let paths = match &cgroup_namespace {
-            Some(namespace) => self.within_cgroup_namespace(tid, own, namespace, init, place)?,
+            Some(namespace) => self.within_cgroup_namespace(tid, &own, namespace, init, place)?,
             None => self.by_init(own, init),
         };
         let started_nsec = match &pid_namespace {
@@ -357,7 +359,7 @@ impl Containers {
             },
             options,
             policy,
-            container: self.container(paths, counted_since_nsec, on_host)?,
+            container: self.container(&paths, counted_since_nsec, on_host)?,
             started_nsec,
             time_offset_nsec,
             recent: Recent::new(),
@@ -376,44 +378,36 @@ impl Containers {
     fn within_cgroup_namespace(
         &self,
         tid: i32,
-        own: Vec<Option<String>>,
+        own: &Paths,
         namespace: &CgroupNamespace,
         init: Option<i32>,
         place: &Place,
-    ) -> io::Result<Vec<Option<String>>> {
+    ) -> io::Result<Paths> {
         let proc = &self.host.proc;
-        let mut roots = namespace.roots(tid, &own, &self.layout, proc)?;
-        let told = |roots: &[Option<String>]| {
-            roots
-                .iter()
-                .zip(&own)
-                .all(|(root, own)| root.is_some() || own.is_none())
-        };
-        if !told(&roots)
-            && let Some(init) = init.filter(|init| {
-                proc.namespace(*init, Namespace::Cgroup) == Some(place.namespaces.cgroup)
-            })
-        {
+        let mut roots = namespace.roots(tid, own, &self.layout, proc)?;
+        if roots.cover(own) {
+            return Ok(roots);
+        }
+        if let Some(init) = init.filter(|init| {
+            proc.namespace(*init, Namespace::Cgroup) == Some(place.namespaces.cgroup)
+        }) {
             let outer = self.layout.paths(&proc.read(init, "cgroup")?);
             roots = namespace.roots(init, &outer, &self.layout, proc)?;
         }
-        Ok(roots
-            .into_iter()
-            .zip(own)
-            .map(|(root, own)| root.or(own))
-            .collect())
+        let pairs = roots.iter().zip(own.iter());
+        Ok(pairs.map(|(root, own)| root.or(own)).collect())
     }
 
     /// Boundary of a reader in the daemon's cgroup namespace.
-    fn by_init(&self, own: Vec<Option<String>>, init: Option<i32>) -> Vec<Option<String>> {
+    fn by_init(&self, own: Paths, init: Option<i32>) -> Paths {
         let Some(text) = init.and_then(|init| self.host.proc.read(init, "cgroup").ok()) else {
             return own;
         };
         let of_init = self.layout.paths(&text);
-        own.into_iter()
-            .zip(of_init)
+        own.iter()
+            .zip(of_init.iter())
             .map(|pair| match pair {
-                (Some(reader), Some(init)) => Some(boundary::of_reader(&reader, &init).to_owned()),
+                (Some(reader), Some(init)) => Some(boundary::of_reader(reader, init)),
                 (reader, _) => reader,
             })
             .collect()
@@ -422,12 +416,7 @@ impl Containers {
     /// Start of the container's init. A sandbox with a pid namespace of its own inside
     /// the container is not a container: as long as the init of the pid namespace around
     /// it has the same boundary, that init is the one that counts.
-    fn started(
-        &self,
-        namespace: &Arc<PidNamespace>,
-        place: &Place,
-        paths: &[Option<String>],
-    ) -> u64 {
+    fn started(&self, namespace: &Arc<PidNamespace>, place: &Place, paths: &Paths) -> u64 {
         let proc = &self.host.proc;
         let mut init = namespace.init;
         let mut around = namespace.parent(self.own.pid, proc);
@@ -444,7 +433,7 @@ impl Containers {
         stat.map_or(0, |stat| stat.starttime_ticks.saturating_mul(TICK_NSEC))
     }
 
-    fn has_boundary(&self, init: i32, place: &Place, paths: &[Option<String>]) -> bool {
+    fn has_boundary(&self, init: i32, place: &Place, paths: &Paths) -> bool {
         let proc = &self.host.proc;
         if proc.namespace(init, Namespace::Cgroup) != Some(place.namespaces.cgroup) {
             return false;
@@ -458,22 +447,22 @@ impl Containers {
         let of_init = self.layout.paths(&text);
         of_init
             .iter()
-            .zip(paths)
-            .all(|(init, path)| init.as_deref().map(boundary::of_init) == path.as_deref())
+            .zip(paths.iter())
+            .all(|(init, path)| init.map(boundary::of_init) == path)
     }
 
     fn container(
         &self,
-        paths: Vec<Option<String>>,
+        paths: &Paths,
         started_nsec: u64,
         on_host: bool,
     ) -> io::Result<Arc<Container>> {
-        let cgroup = self.layout.open(&paths)?;
+        let cgroup = self.layout.open(paths)?;
         let directories = cgroup.identity();
-        let places = paths.into_iter().enumerate().zip(&directories);
+        let places = paths.iter().enumerate().zip(&directories);
         let unopened = places
             .filter(|(_, inode)| **inode == 0)
-            .filter_map(|((place, path), _)| Some((place, path?)));
+            .filter_map(|((place, path), _)| Some((place, path?.to_owned())));
         let identity = Identity {
             unopened: unopened.collect(),
             directories,
