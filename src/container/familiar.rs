@@ -25,7 +25,7 @@ const TRUST_NSEC: u64 = 2_000_000;
 
 /// How long a thread's memberships are taken for the same while nobody writes to a cgroup
 /// file. The kernel itself moves threads when the last CPU of a cgroup is switched off.
-const MEMBERSHIPS_NSEC: u64 = 500_000_000;
+const MEMBERSHIPS_NSEC: u64 = 2_000_000_000;
 
 /// How long ago a thread has read that may be forgotten.
 const IDLE_NSEC: u64 = 2_000_000_000;

@@ -114,19 +114,28 @@ impl Default for Latest {
 
 impl Latest {
     const THREAD_BITS: u32 = 24;
+    /// Nearly always one of so many is of a container that keeps the queue full.
+    const FEW: usize = 8;
 
-    /// Notes a request, and gives how many before it were by other threads of its container.
+    /// Notes a request, and gives how many before it were by other threads of its container: 0
+    /// if none of the last few was.
     fn others_beside(&self, container: Container, reader: i32) -> usize {
         let container = (container.unwrap_or(0) as u64) << Self::THREAD_BITS;
         let thread = u64::from(reader.unsigned_abs()) & ((1 << Self::THREAD_BITS) - 1);
         let request = container | thread;
-        let others = self.requests.iter().filter(|other| {
-            let other = other.load(Ordering::Relaxed);
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        let is_other = |slot: &&AtomicU64| {
+            let other = slot.load(Ordering::Relaxed);
             other != request && other >> Self::THREAD_BITS == request >> Self::THREAD_BITS
-        });
-        let others = others.count();
-        let next = self.next.fetch_add(1, Ordering::Relaxed) % LATEST;
-        if let Some(slot) = self.requests.get(next) {
+        };
+        let is_one_of_few = (1..=Self::FEW)
+            .filter_map(|back| self.requests.get(next.wrapping_sub(back) % LATEST))
+            .any(|slot| is_other(&slot));
+        let others = match is_one_of_few {
+            true => self.requests.iter().filter(is_other).count(),
+            false => 0,
+        };
+        if let Some(slot) = self.requests.get(next % LATEST) {
             slot.store(request, Ordering::Relaxed);
         }
         others
