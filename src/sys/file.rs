@@ -17,21 +17,22 @@ const SURELY_WHOLE: usize = 1024;
 /// # Errors
 /// What pread(2) says.
 pub fn read_whole(fd: impl AsFd) -> Result<Vec<u8>, Errno> {
-    let mut bytes = vec![0; PIECE];
-    let mut filled = 0;
-    loop {
+    // Nearly all files are short: no more memory is taken than they need.
+    let mut first = [0; PIECE];
+    let mut filled = pread(&fd, &mut first, 0)?;
+    let mut bytes = first.get(..filled).unwrap_or_default().to_vec();
+    let mut at_end = filled < SURELY_WHOLE;
+    while !at_end {
+        if bytes.len() < filled + PIECE {
+            bytes.resize(2 * (filled + PIECE), 0);
+        }
         let room = bytes.get_mut(filled..).unwrap_or_default();
         let count = pread(&fd, room, i64::try_from(filled).unwrap_or(i64::MAX))?;
-        let whole = filled == 0 && count < SURELY_WHOLE;
         filled += count;
-        if count == 0 || whole {
-            bytes.truncate(filled);
-            return Ok(bytes);
-        }
-        if bytes.len() - filled < PIECE {
-            bytes.resize(bytes.len() * 2, 0);
-        }
+        at_end = count == 0;
     }
+    bytes.truncate(filled);
+    Ok(bytes)
 }
 
 /// The same as text; bytes that are no UTF-8 become U+FFFD.
