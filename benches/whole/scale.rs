@@ -201,8 +201,8 @@ fn judge(targets: &mut Targets, of_thousand: &Load, of_one: &Load) {
 fn many(contender: &Contender, count: usize, time: Duration) -> Load {
     let paths = FILES.map(|file| contender.path(file));
     let mut all: Vec<_> = (0..count).map(|_| Paced::start(&paths)).collect();
-    // All have read each file by then.
-    std::thread::sleep(PERIOD * 10);
+    // By then all have read each file, and made up for what they could not while others started.
+    std::thread::sleep(PERIOD * 50);
     let before = contender.cpu_time();
     let start = Instant::now();
     all.iter_mut().for_each(Paced::count);
