@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use super::{Cgroup, Daemon, Ran, children, patience, run_within, wait_for};
+use super::{Cgroup, Daemon, Ran, children, parent, patience, run_within, wait_for};
 
 /// What a container may use; `None` leaves it unlimited.
 #[derive(Debug, Clone, Default)]
@@ -83,7 +83,8 @@ impl Inside {
 
     /// Processes in the container's cgroup beside its init and what started that.
     pub fn guests(&self) -> Vec<i32> {
-        let is_guest = |pid: &i32| *pid != self.init && !children(*pid).contains(&self.init);
+        let starter = parent(self.init);
+        let is_guest = |pid: &i32| *pid != self.init && Some(*pid) != starter;
         self.cgroup
             .processes()
             .into_iter()

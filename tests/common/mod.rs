@@ -196,18 +196,20 @@ pub fn pss_kb(pid: i32) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
+/// The parent of a process; `None` if there is no such process.
+pub fn parent(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(1)?.parse().ok()
+}
+
 /// The direct children of a process.
 pub fn children(pid: i32) -> Vec<i32> {
     // The lists in /proc/PID/task/TID/children miss some when threads or others of them end meanwhile.
-    let is_child = |child: &i32| {
-        let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
-        let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-        rest.split_whitespace().nth(1) == Some(&pid.to_string())
-    };
     let names = fs::read_dir("/proc").expect("/proc").flatten();
     names
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(is_child)
+        .filter(|child| parent(*child) == Some(pid))
         .collect()
 }
 
