@@ -1,0 +1,85 @@
+//! Which CPUs a container is shown.
+
+use super::moves::Lull;
+use super::{Container, Gone};
+use crate::cgroup::{Error, Limit};
+use crate::host::Host;
+use crate::parse::cpu_list::CpuSet;
+
+/// Which CPUs a container is shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CpuView {
+    /// As many of its cpuset as its quota is worth, the lowest ones.
+    #[default]
+    Quota,
+    /// Its cpuset.
+    Cpuset,
+    /// All of the host's.
+    Host,
+}
+
+/// The CPUs shown, which stay these while no limit is changed and no CPU comes or goes.
+#[derive(Debug)]
+pub(super) struct KnownCpus {
+    lull: Lull,
+    view: CpuView,
+    online: CpuSet,
+    shown: CpuSet,
+    /// Whether there can be throttled time.
+    pub(super) has_quota: bool,
+}
+
+impl Container {
+    /// The CPUs that the container is shown, never none of those online.
+    ///
+    /// # Errors
+    /// [`Gone`] when the cgroup has been removed.
+    pub fn cpus_shown(
+        &self,
+        host: &Host,
+        view: CpuView,
+        lull: Option<Lull>,
+    ) -> Result<CpuSet, Gone> {
+        let online = host.online();
+        if view == CpuView::Host {
+            return Ok(CpuSet::clone(&online));
+        }
+        if let Some(known) = &*self.cpus.lock()
+            && Some(known.lull) == lull
+            && (known.view, &known.online) == (view, &*online)
+        {
+            return Ok(known.shown.clone());
+        }
+        let read = self.read_cpus(&online, view);
+        let has_quota = read.as_ref().map(|(_, has_quota)| *has_quota).ok();
+        let read = read.map(|(shown, _)| shown);
+        let mut shown = self.or_last(read, "CPUs", |state| &mut state.cpus_shown)?;
+        if shown.is_empty() {
+            shown.clone_from(&online);
+        }
+        *self.cpus.lock() = lull.zip(has_quota).map(|(lull, has_quota)| KnownCpus {
+            lull,
+            view,
+            online: CpuSet::clone(&online),
+            shown: shown.clone(),
+            has_quota,
+        });
+        Ok(shown)
+    }
+
+    /// The CPUs, and whether there is a quota.
+    fn read_cpus(&self, online: &CpuSet, view: CpuView) -> Result<(CpuSet, bool), Error> {
+        let allowed = match self.cgroup.cpuset()? {
+            Some(cpuset) => cpuset.intersection(online),
+            None => online.clone(),
+        };
+        let limit = self.cgroup.cpu_limit_millis()?;
+        let shown = match limit {
+            Limit::Value(millis) if view == CpuView::Quota => {
+                allowed.lowest(usize::try_from(millis.div_ceil(1000)).unwrap_or(usize::MAX))
+            }
+            _ => allowed,
+        };
+        Ok((shown, limit != Limit::Max))
+    }
+}
