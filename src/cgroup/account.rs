@@ -51,12 +51,10 @@ pub struct Hugetlb {
 pub struct MemoryStat {
     pub anon: Option<u64>,
     pub file: Option<u64>,
-    pub kernel: Option<u64>,
     pub kernel_stack: Option<u64>,
     pub pagetables: Option<u64>,
     pub sec_pagetables: Option<u64>,
     pub percpu: Option<u64>,
-    pub sock: Option<u64>,
     pub vmalloc: Option<u64>,
     pub shmem: Option<u64>,
     pub zswap: Option<u64>,
@@ -75,9 +73,6 @@ pub struct MemoryStat {
     pub unevictable: Option<u64>,
     pub slab_reclaimable: Option<u64>,
     pub slab_unreclaimable: Option<u64>,
-    pub slab: Option<u64>,
-    pub pgfault: Option<u64>,
-    pub pgmajfault: Option<u64>,
 }
 
 /// CPU time of one cgroup and everything below it, cumulative, in nanoseconds.

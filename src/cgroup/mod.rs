@@ -269,35 +269,35 @@ impl Cgroup {
     /// # Errors
     /// As [`Cgroup::memory`].
     pub fn threads(&self) -> Result<Vec<i32>, Error> {
-        let Some((version, node)) = self.own().and_then(|index| {
-            let hierarchy = self.layout.hierarchies.get(index)?;
-            Some((hierarchy.version, self.nodes.get(index)?.as_ref()?))
-        }) else {
-            return Ok(Vec::new());
-        };
-        let file = match version {
-            Version::V1 => "tasks",
-            Version::V2 => "cgroup.threads",
-        };
-        let mut threads = Vec::new();
-        let mut pending = Vec::new();
-        let mut add = |node: &Arc<Node>, pending: &mut Vec<_>| {
-            let (list, children) = node.read_list(file)?;
-            threads.extend(list.lines().filter_map(|line| line.parse::<i32>().ok()));
-            pending.extend(children.into_iter().map(|name| (Arc::clone(node), name)));
-            Ok::<_, Error>(())
-        };
-        add(node, &mut pending)?;
-        for _ in 0..MOST_CGROUPS {
-            let Some((parent, name)) = pending.pop() else {
-                break;
-            };
-            // A child that vanishes meanwhile has no threads.
-            if let Ok(node) = parent.open_child(parent.child_path(&name).into()) {
-                let _ = add(&node, &mut pending);
-            }
+        self.threads_in(self.own())
+    }
+
+    fn threads_in(&self, hierarchy: Option<usize>) -> Result<Vec<i32>, Error> {
+        let known = hierarchy.and_then(|index| {
+            let version = self.layout.hierarchies.get(index)?.version;
+            Some((version, self.nodes.get(index)?.as_ref()?))
+        });
+        known.map_or_else(
+            || Ok(Vec::new()),
+            |(version, node)| threads_below(version, node),
+        )
+    }
+
+    /// Whether the threads that [`Cgroup::thread_count`] counts are in the same hierarchy as
+    /// those of [`Cgroup::threads`], or are just these `threads`.
+    ///
+    /// # Errors
+    /// As [`Cgroup::memory`].
+    pub fn counts(&self, threads: &[i32]) -> Result<bool, Error> {
+        let counting = self.layout.index_of(Controller::Pids);
+        if counting.is_none() || counting == self.own() {
+            return Ok(counting.is_some());
         }
-        Ok(threads)
+        let mut counted = self.threads_in(counting)?;
+        let mut threads = threads.to_vec();
+        counted.sort_unstable();
+        threads.sort_unstable();
+        Ok(counted == threads)
     }
 
     /// The first hierarchy in which this is not the root cgroup.
@@ -340,6 +340,33 @@ impl Cgroup {
         let is_same = path(self.layout.index_of(controller)) == path(self.own());
         self.accounted(controller).filter(|_| is_same)
     }
+}
+
+/// Thread ids in the cgroup and those below it, of which the first 4096 are visited.
+fn threads_below(version: Version, node: &Arc<Node>) -> Result<Vec<i32>, Error> {
+    let file = match version {
+        Version::V1 => "tasks",
+        Version::V2 => "cgroup.threads",
+    };
+    let mut threads = Vec::new();
+    let mut pending = Vec::new();
+    let mut add = |node: &Arc<Node>, pending: &mut Vec<_>| {
+        let (list, children) = node.read_list(file)?;
+        threads.extend(list.lines().filter_map(|line| line.parse::<i32>().ok()));
+        pending.extend(children.into_iter().map(|name| (Arc::clone(node), name)));
+        Ok::<_, Error>(())
+    };
+    add(node, &mut pending)?;
+    for _ in 0..MOST_CGROUPS {
+        let Some((parent, name)) = pending.pop() else {
+            break;
+        };
+        // A child that vanishes meanwhile has no threads.
+        if let Ok(node) = parent.open_child(parent.child_path(&name).into()) {
+            let _ = add(&node, &mut pending);
+        }
+    }
+    Ok(threads)
 }
 
 /// The smallest of the limits that `file` sets on the way from `node` to the root.

@@ -20,12 +20,7 @@ pub(super) const fn files(controller: Controller, version: Version) -> (Files, F
     match (controller, version) {
         (Controller::Memory, Version::V1) => (
             &["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"],
-            &[
-                "memory.usage_in_bytes",
-                "memory.kmem.usage_in_bytes",
-                "memory.stat",
-                "memory.oom_control",
-            ],
+            &["memory.usage_in_bytes", "memory.stat", "memory.oom_control"],
         ),
         (Controller::Memory, Version::V2) => (
             &["memory.max", "memory.swap.max"],

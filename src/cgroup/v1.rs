@@ -18,28 +18,29 @@ pub(super) fn memory(node: &Node) -> Result<Option<Memory>, Error> {
     let Some(usage_bytes) = nearest_number(node, "memory.usage_in_bytes")? else {
         return Ok(None);
     };
-    let own_stat = node.read(STAT)?;
+    let own_stat = node.read(STAT)?.map(|text| StatFile::parse(&text));
     // The smallest limit on the way to the root: one file instead of one at each level.
-    let stated = |key| keyed::flat_value(own_stat.as_deref()?, key).map(Limit::from_v1);
-    let limit_bytes = match stated("hierarchical_memory_limit") {
-        Some(limit) => limit,
+    let limit_bytes = match own_stat.as_ref().and_then(|stat| stat.limit_bytes) {
+        Some(limit) => Limit::from_v1(limit),
         None => smallest_limit(node, "memory.limit_in_bytes")?,
     };
-    let memsw_limit_bytes = match stated("hierarchical_memsw_limit") {
-        Some(limit) => Some(limit),
+    let memsw_limit_bytes = match own_stat.as_ref().and_then(|stat| stat.memsw_limit_bytes) {
+        Some(limit) => Some(Limit::from_v1(limit)),
         None => match nearest_number(node, MEMSW_USAGE)? {
             Some(_) => Some(smallest_limit(node, "memory.memsw.limit_in_bytes")?),
             None => None,
         },
     };
-    let text = match own_stat {
-        Some(text) => text,
-        None => nearest_text(node, STAT)?.unwrap_or_default(),
+    let StatFile {
+        total, swap_bytes, ..
+    } = match own_stat {
+        Some(stat) => stat,
+        None => StatFile::parse(&nearest_text(node, STAT)?.unwrap_or_default()),
     };
     let swap = match memsw_limit_bytes {
         Some(memsw) => Some(Swap {
             limit_bytes: swap_limit(limit_bytes, memsw),
-            usage_bytes: match keyed::flat_value(&text, "total_swap") {
+            usage_bytes: match swap_bytes {
                 Some(bytes) => bytes,
                 None => nearest_number(node, MEMSW_USAGE)?
                     .unwrap_or(0)
@@ -48,12 +49,10 @@ pub(super) fn memory(node: &Node) -> Result<Option<Memory>, Error> {
         }),
         None => None,
     };
-    let mut stat = memory_stat(&text);
-    stat.kernel = nearest_number(node, "memory.kmem.usage_in_bytes")?;
     Ok(Some(Memory {
         limit_bytes,
         usage_bytes,
-        stat,
+        stat: total,
         swap,
         hugetlb: Vec::new(),
     }))
@@ -68,31 +67,45 @@ fn swap_limit(memory: Limit, memsw: Limit) -> Limit {
     }
 }
 
-/// The `total_` lines cover the cgroups below as well.
-fn memory_stat(text: &str) -> MemoryStat {
-    let mut stat = MemoryStat::default();
-    for (key, value) in keyed::flat(text) {
-        let field = match key {
-            "total_rss" => &mut stat.anon,
-            "total_cache" => &mut stat.file,
-            "total_shmem" => &mut stat.shmem,
-            "total_rss_huge" => &mut stat.anon_thp,
-            "total_mapped_file" => &mut stat.file_mapped,
-            "total_dirty" => &mut stat.file_dirty,
-            "total_writeback" => &mut stat.file_writeback,
-            "total_swapcached" => &mut stat.swapcached,
-            "total_inactive_anon" => &mut stat.inactive_anon,
-            "total_active_anon" => &mut stat.active_anon,
-            "total_inactive_file" => &mut stat.inactive_file,
-            "total_active_file" => &mut stat.active_file,
-            "total_unevictable" => &mut stat.unevictable,
-            "total_pgfault" => &mut stat.pgfault,
-            "total_pgmajfault" => &mut stat.pgmajfault,
-            _ => continue,
-        };
-        *field = Some(value);
+/// What `memory.stat` tells.
+#[derive(Debug, Default)]
+struct StatFile {
+    /// The `total_` lines, which cover the cgroups below as well.
+    total: MemoryStat,
+    swap_bytes: Option<u64>,
+    /// Smallest limit on the way to the root, of memory, and of memory with swap.
+    limit_bytes: Option<u64>,
+    memsw_limit_bytes: Option<u64>,
+}
+
+impl StatFile {
+    fn parse(text: &str) -> Self {
+        let mut file = Self::default();
+        let total = &mut file.total;
+        for (key, value) in keyed::flat(text) {
+            let field = match key {
+                "hierarchical_memory_limit" => &mut file.limit_bytes,
+                "hierarchical_memsw_limit" => &mut file.memsw_limit_bytes,
+                "total_rss" => &mut total.anon,
+                "total_cache" => &mut total.file,
+                "total_shmem" => &mut total.shmem,
+                "total_rss_huge" => &mut total.anon_thp,
+                "total_mapped_file" => &mut total.file_mapped,
+                "total_dirty" => &mut total.file_dirty,
+                "total_writeback" => &mut total.file_writeback,
+                "total_swapcached" => &mut total.swapcached,
+                "total_swap" => &mut file.swap_bytes,
+                "total_inactive_anon" => &mut total.inactive_anon,
+                "total_active_anon" => &mut total.active_anon,
+                "total_inactive_file" => &mut total.inactive_file,
+                "total_active_file" => &mut total.active_file,
+                "total_unevictable" => &mut total.unevictable,
+                _ => continue,
+            };
+            *field = Some(value);
+        }
+        file
     }
-    stat
 }
 
 pub(super) fn vm_events(node: &Node) -> Result<Option<VmEvents>, Error> {

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::sys::uio::pread;
 use parking_lot::Mutex;
 
-use super::moves::Lull;
+use super::moves::{Lull, MEMBERSHIPS_NSEC};
 use super::resolve::{Namespaces, Resolved};
 use crate::cgroup::FdBudget;
 use crate::host::boottime_nsec;
@@ -23,18 +23,14 @@ use crate::sys::file::read_whole;
 /// the figures of its former container for as long as this.
 const TRUST_NSEC: u64 = 2_000_000;
 
-/// How long a thread's memberships are taken for the same while nobody writes to a cgroup
-/// file. The kernel itself moves threads when the last CPU of a cgroup is switched off.
-const MEMBERSHIPS_NSEC: u64 = 2_000_000_000;
-
 /// How long ago a thread has read that may be forgotten.
 const IDLE_NSEC: u64 = 2_000_000_000;
 
 /// Threads that are remembered at the most, and files that are kept for each.
 const SLOTS: usize = 4096;
-const FILES: usize = 3;
+const FILES: usize = 2;
 
-/// The file that is the quickest to read.
+/// The file that is the quickest to read. It is kept for threads that read again soon.
 const SIGN_OF_LIFE: &str = "oom_score_adj";
 
 /// The readers, by number.
@@ -73,7 +69,7 @@ pub(super) struct Thread {
     /// When it was seen for the second time.
     pub(super) known_since_nsec: u64,
     pids_by_namespace: OnceLock<Box<[i32]>>,
-    sign_of_life: OwnedFd,
+    sign_of_life: OnceLock<OwnedFd>,
     memberships: OwnedFd,
     namespaces: OwnedFd,
     budget: Arc<FdBudget>,
@@ -88,7 +84,7 @@ impl Thread {
             Ok(Self {
                 known_since_nsec: boottime_nsec(),
                 pids_by_namespace: OnceLock::new(),
-                sign_of_life: proc.open_file(tid, SIGN_OF_LIFE)?,
+                sign_of_life: OnceLock::new(),
                 memberships: proc.open_file(tid, "cgroup")?,
                 namespaces: proc.open_namespaces(tid)?,
                 budget: Arc::clone(budget),
@@ -112,8 +108,21 @@ impl Thread {
         }
     }
 
+    /// Has a file kept that is quickly read. The thread, `tid`, must be known to live.
+    fn keep_sign_of_life(&self, tid: i32, proc: &Proc) {
+        if self.sign_of_life.get().is_some() || !self.budget.take(1) {
+            return;
+        }
+        let opened = proc.open_file(tid, SIGN_OF_LIFE).ok();
+        let is_kept = opened.is_some_and(|file| self.sign_of_life.set(file).is_ok());
+        if !is_kept {
+            self.budget.give_back(1);
+        }
+    }
+
     fn lives(&self) -> bool {
-        pread(&self.sign_of_life, &mut [0], 0).is_ok()
+        let file = self.sign_of_life.get().unwrap_or(&self.memberships);
+        pread(file, &mut [0], 0).is_ok()
     }
 
     fn is_in(&self, memberships: &str) -> bool {
@@ -123,7 +132,8 @@ impl Thread {
 
 impl Drop for Thread {
     fn drop(&mut self) {
-        self.budget.give_back(FILES);
+        let signs = usize::from(self.sign_of_life.get().is_some());
+        self.budget.give_back(FILES + signs);
     }
 }
 
@@ -142,6 +152,7 @@ impl Familiar {
         &self,
         tid: i32,
         lull: Option<Lull>,
+        proc: &Proc,
         namespaces: impl FnOnce(&OwnedFd, Namespaces) -> Option<Namespaces>,
     ) -> Option<(Arc<Resolved>, Arc<Thread>)> {
         let known = self.slot(tid)?.lock().clone();
@@ -149,7 +160,8 @@ impl Familiar {
         let thread = known.thread.as_ref()?;
         let place = &known.resolved.place;
         let now_nsec = boottime_nsec();
-        let is_due = now_nsec.saturating_sub(known.looked_at_nsec) >= TRUST_NSEC;
+        let reads_again_soon = now_nsec.saturating_sub(known.looked_at_nsec) < TRUST_NSEC;
+        let is_due = !reads_again_soon || thread.sign_of_life.get().is_none();
         let is_calm = lull.is_some()
             && lull == known.lull
             && now_nsec.saturating_sub(known.memberships_nsec) < MEMBERSHIPS_NSEC;
@@ -164,6 +176,9 @@ impl Familiar {
         let is_elsewhere = seen.is_some_and(|seen| seen != place.namespaces);
         if !is_there || is_elsewhere || !known.resolved.is_trusted(now_nsec, lull) {
             return None;
+        }
+        if reads_again_soon {
+            thread.keep_sign_of_life(tid, proc);
         }
         let found = (Arc::clone(&known.resolved), Arc::clone(thread));
         if is_due || !is_calm {

@@ -30,7 +30,7 @@ use crate::cgroup::Directory;
 /// field, or when one changes its meaning; the server that is started then drops what the
 /// older one left. Not so for a field that is added to `State` as its last one, in `later`:
 /// servers that know less skip it, and those that know more do without it.
-pub(super) const VERSION: u64 = 1;
+pub(super) const VERSION: u64 = 2;
 
 /// Room for a copy of most records.
 const USUAL_COPY_BYTES: usize = 2048;

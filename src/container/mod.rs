@@ -35,6 +35,7 @@ use self::cpus_shown::KnownCpus;
 use self::journal::stored::Stored;
 use self::journal::{Owner, Record};
 use self::load::Load;
+use self::moves::Lull;
 use self::state::{KeptLoad, State};
 use self::tasks::TaskCount;
 use self::vm_counters::VmCounters;
@@ -350,12 +351,13 @@ impl Container {
         disks
     }
 
-    /// The container's threads, as the thread `reader` of it sees them.
+    /// The container's threads, as the thread `reader` of it sees them. `lull` is the present
+    /// one.
     ///
     /// # Errors
     /// [`Gone`] when the cgroup has been removed.
-    pub fn tasks(&self, host: &Host, reader: i32) -> Result<Tasks, Gone> {
-        let read = self.tasks.get(&self.cgroup, &host.proc, reader);
+    pub fn tasks(&self, host: &Host, reader: i32, lull: Option<Lull>) -> Result<Tasks, Gone> {
+        let read = self.tasks.get(&self.cgroup, &host.proc, reader, lull);
         self.or_last(read, "threads", |state| &mut state.tasks)
     }
 

@@ -235,7 +235,8 @@ impl Containers {
             return Err(Errno::ESRCH);
         }
         let lull = self.moves.lull();
-        let familiar = self.familiar.get(tid, lull, |namespaces, before| {
+        let proc = &self.host.proc;
+        let familiar = self.familiar.get(tid, lull, proc, |namespaces, before| {
             let cgroup = namespace_in(namespaces, Namespace::Cgroup);
             cgroup.map(|cgroup| Namespaces {
                 // A thread is in the same one for all its life: pid_namespaces(7).
@@ -255,7 +256,7 @@ impl Containers {
             });
         }
         let resolved = self.identify(tid, lull)?;
-        self.familiar.remember(tid, &resolved, &self.host.proc);
+        self.familiar.remember(tid, &resolved, proc);
         Ok(Reader {
             tid,
             resolved,

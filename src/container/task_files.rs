@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nix::errno::Errno;
 use parking_lot::Mutex;
 
+use super::moves::{Lull, MEMBERSHIPS_NSEC};
 use crate::cgroup::FdBudget;
 use crate::host::boottime_nsec;
 use crate::host::process::Proc;
@@ -19,12 +20,32 @@ const FEW: usize = 8;
 /// How long files are kept that nobody needs.
 const IDLE_NSEC: u64 = 2_000_000_000;
 
+/// State and start time of a thread.
+pub(super) type Stat = (i32, PidStat);
+
 /// Kept files `/proc/TID/stat` of a container that has few threads. To open and close one
 /// costs more than to read it.
 #[derive(Debug)]
 pub(super) struct TaskFiles {
     budget: Arc<FdBudget>,
-    kept: Mutex<Option<Arc<Files>>>,
+    kept: Mutex<Option<Kept>>,
+}
+
+#[derive(Debug, Clone)]
+struct Kept {
+    files: Arc<Files>,
+    /// The lull in which these threads were listed.
+    lull: Option<Lull>,
+    /// When they were listed, if their number tells whether they are still all there are.
+    counted_nsec: Option<u64>,
+}
+
+impl Kept {
+    fn is_trusted(&self, lull: Lull) -> bool {
+        let is_recent =
+            |listed_nsec: u64| boottime_nsec().saturating_sub(listed_nsec) < MEMBERSHIPS_NSEC;
+        self.lull == Some(lull) && self.counted_nsec.is_some_and(is_recent)
+    }
 }
 
 impl TaskFiles {
@@ -35,25 +56,86 @@ impl TaskFiles {
         }
     }
 
-    /// State and start time of each of the `threads` that has not ended.
-    pub(super) fn stats(&self, threads: &[i32], proc: &Proc) -> Vec<(i32, PidStat)> {
+    /// State and start time of each of the `threads` but the reader that has not ended.
+    pub(super) fn stats(&self, threads: &[i32], reader: i32, proc: &Proc) -> Vec<Stat> {
         let files = self.of(threads, proc);
         let stat = |(index, thread): (usize, &i32)| {
             let kept = files.as_ref().and_then(|files| files.stat(index));
             Some((*thread, kept.or_else(|| proc.stat(*thread))?))
         };
-        threads.iter().enumerate().filter_map(stat).collect()
+        let others = threads.iter().enumerate();
+        let others = others.filter(|(_, thread)| **thread != reader);
+        others.filter_map(stat).collect()
+    }
+
+    /// Whether the threads that were listed last may still be all there are.
+    pub(super) fn has_listed(&self, lull: Lull) -> bool {
+        let kept = self.kept.lock();
+        kept.as_ref().is_some_and(|kept| kept.is_trusted(lull))
+    }
+
+    /// [`Self::stats`] of the threads that were listed last, if these are still all there are:
+    /// `count` of them, the reader is one, none has ended, and none was moved as this is the
+    /// same `lull`.
+    pub(super) fn stats_of_listed(&self, count: u64, reader: i32, lull: Lull) -> Option<Vec<Stat>> {
+        let kept = self.kept.lock().clone()?;
+        let threads = &kept.files.threads;
+        let is_all = threads.len() as u64 == count && threads.contains(&reader);
+        if !is_all || !kept.is_trusted(lull) {
+            return None;
+        }
+        kept.files
+            .used_nsec
+            .store(boottime_nsec(), Ordering::Relaxed);
+        let threads = threads.iter().copied().enumerate();
+        let others = threads.filter(|(_, thread)| *thread != reader);
+        others
+            .map(|(index, thread)| {
+                let stat = kept.files.stat(index)?;
+                // One that has ended may be counted until its parent has asked for it.
+                (!matches!(stat.state, b'Z' | b'X')).then_some((thread, stat))
+            })
+            .collect()
+    }
+
+    /// Notes that the `threads` of the kept files were listed in this `lull`, at this time.
+    /// `is_counted` is asked, when they are listed for the second time in it, whether there are
+    /// others under the same count.
+    pub(super) fn note_listed(
+        &self,
+        threads: &[i32],
+        lull: Lull,
+        listed_nsec: u64,
+        is_counted: impl FnOnce() -> bool,
+    ) {
+        let kept = self.kept.lock().clone();
+        let Some(mut kept) = kept.filter(|kept| *kept.files.threads == *threads) else {
+            return;
+        };
+        let is_counted = kept.lull == Some(lull) && (kept.counted_nsec.is_some() || is_counted());
+        kept.lull = Some(lull);
+        kept.counted_nsec = is_counted.then_some(listed_nsec);
+        let _same = self.kept.lock().replace(kept);
     }
 
     /// The files of just these threads, if they are few.
     fn of(&self, threads: &[i32], proc: &Proc) -> Option<Arc<Files>> {
-        let known = self.kept.lock().clone();
+        let known = self
+            .kept
+            .lock()
+            .as_ref()
+            .map(|kept| Arc::clone(&kept.files));
         if let Some(files) = known.filter(|files| *files.threads == *threads) {
             files.used_nsec.store(boottime_nsec(), Ordering::Relaxed);
             return Some(files);
         }
         let opened = Files::open(threads, proc, &self.budget).map(Arc::new);
-        let _old = std::mem::replace(&mut *self.kept.lock(), opened.clone());
+        let kept = opened.clone().map(|files| Kept {
+            files,
+            lull: None,
+            counted_nsec: None,
+        });
+        let _old = std::mem::replace(&mut *self.kept.lock(), kept);
         opened
     }
 
@@ -65,8 +147,8 @@ impl TaskFiles {
     /// Closes the files if nobody has needed them lately.
     pub(super) fn close_idle(&self) {
         let now_nsec = boottime_nsec();
-        let is_idle = |files: &mut Arc<Files>| {
-            now_nsec.saturating_sub(files.used_nsec.load(Ordering::Relaxed)) > IDLE_NSEC
+        let is_idle = |kept: &mut Kept| {
+            now_nsec.saturating_sub(kept.files.used_nsec.load(Ordering::Relaxed)) > IDLE_NSEC
         };
         let _closed = self.kept.lock().take_if(is_idle);
     }

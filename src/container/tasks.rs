@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::task_files::TaskFiles;
+use super::moves::Lull;
+use super::task_files::{Stat, TaskFiles};
 use crate::cgroup::{Cgroup, Error, FdBudget};
+use crate::host::boottime_nsec;
 use crate::host::process::Proc;
 
 /// How long the states of many threads serve.
@@ -53,18 +55,10 @@ struct States {
 }
 
 impl States {
-    /// Looks at the threads.
-    fn inspect(threads: &[i32], files: &TaskFiles, proc: &Proc) -> Self {
-        let mut states = Self::default();
+    /// Looks at the threads but the reader.
+    fn inspect(threads: &[i32], reader: i32, files: &TaskFiles, proc: &Proc) -> Self {
         let inspected = threads.get(..MOST_INSPECTED).unwrap_or(threads);
-        for (thread, stat) in files.stats(inspected, proc) {
-            states.newest = states.newest.max((stat.starttime_ticks, thread));
-            match stat.state {
-                b'R' => states.running += 1,
-                b'D' => states.blocked += 1,
-                _ => {}
-            }
-        }
+        let mut states = Self::of(files.stats(inspected, reader, proc));
         if inspected.len() < threads.len() {
             let scale = |count: u64| count * threads.len() as u64 / inspected.len() as u64;
             states = Self {
@@ -76,16 +70,39 @@ impl States {
         states
     }
 
+    fn of(stats: Vec<Stat>) -> Self {
+        let mut states = Self::default();
+        for (thread, stat) in stats {
+            states.newest = states.newest.max((stat.starttime_ticks, thread));
+            match stat.state {
+                b'R' => states.running += 1,
+                b'D' => states.blocked += 1,
+                _ => {}
+            }
+        }
+        states
+    }
+
     /// Takes the thread with the highest number for the newest one if it was started later
     /// than those looked at.
-    fn beside_highest(mut self, threads: &[i32], proc: &Proc) -> Self {
-        if let Some(highest) = threads.iter().copied().max()
+    fn beside_highest(mut self, threads: &[i32], reader: i32, proc: &Proc) -> Self {
+        let others = threads.iter().copied().filter(|thread| *thread != reader);
+        if let Some(highest) = others.max()
             && highest > self.newest.1
         {
             let started = proc.stat(highest).map_or(0, |stat| stat.starttime_ticks);
             self.newest = self.newest.max((started, highest));
         }
         self
+    }
+
+    fn among(self, listed: u64) -> Tasks {
+        Tasks {
+            listed,
+            running: self.running,
+            blocked: self.blocked,
+            newest: self.newest,
+        }
     }
 }
 
@@ -135,7 +152,7 @@ impl TaskCount {
         {
             return Ok(active);
         }
-        let active = self.get(cgroup, proc, 0)?.active();
+        let active = self.get(cgroup, proc, 0, None)?.active();
         *self.ticked.lock() = mark.map(|mark| (mark, active));
         Ok(active)
     }
@@ -157,30 +174,49 @@ impl TaskCount {
     /// The threads as they are now. Where there are many, their states may be a little
     /// older, so that frequent readers do not cost more than others.
     /// The `reader` waits for this very answer: the kernel's own file would be read by a running
-    /// thread, so it is left to the caller.
-    pub(super) fn get(&self, cgroup: &Cgroup, proc: &Proc, reader: i32) -> Result<Tasks, Error> {
-        let mut threads = cgroup.threads()?;
-        let listed = threads.len() as u64;
-        threads.retain(|thread| *thread != reader);
+    /// thread, so it is left to the caller. `lull` is the present one.
+    pub(super) fn get(
+        &self,
+        cgroup: &Cgroup,
+        proc: &Proc,
+        reader: i32,
+        lull: Option<Lull>,
+    ) -> Result<Tasks, Error> {
+        if let Some(tasks) = lull.and_then(|lull| self.as_listed(cgroup, reader, lull)) {
+            return Ok(tasks);
+        }
+        let listed_nsec = boottime_nsec();
+        let threads = cgroup.threads()?;
         let known = self
             .latest
             .lock()
             .filter(|(inspected, _)| inspected.elapsed() < LIFETIME);
         let states = match known {
-            Some((_, states)) if threads.len() > FEW => states.beside_highest(&threads, proc),
+            Some((_, states)) if threads.len() > FEW => states,
             _ => {
-                let states = States::inspect(&threads, &self.files, proc);
-                let states = states.beside_highest(&threads, proc);
+                let states = States::inspect(&threads, reader, &self.files, proc);
                 *self.latest.lock() = Some((Instant::now(), states));
                 states
             }
         };
-        Ok(Tasks {
-            listed,
-            running: states.running,
-            blocked: states.blocked,
-            newest: states.newest,
-        })
+        if let Some(lull) = lull {
+            self.files.note_listed(&threads, lull, listed_nsec, || {
+                cgroup.counts(&threads).unwrap_or(false)
+            });
+        }
+        let listed = threads.len() as u64;
+        Ok(states.beside_highest(&threads, reader, proc).among(listed))
+    }
+
+    /// The threads that were listed before, if these are still all there are: to count threads
+    /// takes a quarter of the time of listing them.
+    fn as_listed(&self, cgroup: &Cgroup, reader: i32, lull: Lull) -> Option<Tasks> {
+        if !self.files.has_listed(lull) {
+            return None;
+        }
+        let count = cgroup.thread_count().ok()??;
+        let stats = self.files.stats_of_listed(count, reader, lull)?;
+        Some(States::of(stats).among(count))
     }
 }
 
@@ -200,11 +236,11 @@ mod tests {
         let proc = Proc::open(dir.path()).unwrap();
         let threads = [32_760, 305, 301];
         let files = TaskFiles::new(Arc::new(FdBudget::new(0)));
-        let states = States::inspect(&threads, &files, &proc);
+        let states = States::inspect(&threads, 0, &files, &proc);
         assert_eq!((states.newest, states.running), ((200, 305), 1));
-        assert_eq!(states.beside_highest(&threads, &proc).newest.1, 305);
+        assert_eq!(states.beside_highest(&threads, 0, &proc).newest.1, 305);
         // The one with the highest number came after those that were looked at.
-        let states = States::inspect(&threads[2..], &files, &proc);
-        assert_eq!(states.beside_highest(&threads[1..], &proc).newest.1, 305);
+        let states = States::inspect(&threads[2..], 0, &files, &proc);
+        assert_eq!(states.beside_highest(&threads[1..], 0, &proc).newest.1, 305);
     }
 }

@@ -243,7 +243,9 @@ impl Views {
     fn stat(&self, reader: &Reader, out: &mut Vec<u8>) -> Result<(), Gone> {
         let resolved = &*reader.resolved;
         let activity = self.activity(reader, &self.shown(reader)?)?;
-        let tasks = resolved.container.tasks(&self.host, reader.tid)?;
+        let tasks = resolved
+            .container
+            .tasks(&self.host, reader.tid, reader.lull)?;
         let host = self.host.stat();
         let input = view::stat::Input {
             cpus: &activity.cpus,
@@ -289,7 +291,9 @@ impl Views {
 
     fn loadavg(&self, reader: &Reader, out: &mut Vec<u8>) -> Result<(), Gone> {
         let resolved = &*reader.resolved;
-        let tasks = resolved.container.tasks(&self.host, reader.tid)?;
+        let tasks = resolved
+            .container
+            .tasks(&self.host, reader.tid, reader.lull)?;
         let input = view::loadavg::Input {
             load: &resolved
                 .container

@@ -26,7 +26,6 @@ fn every_controller_is_taken_from_where_it_is_mounted() {
     assert_eq!(memory.limit_bytes, Limit::Value(67_108_864));
     assert_eq!(memory.usage_bytes, 41_943_040);
     assert_eq!(memory.stat.file, Some(20_971_520), "not the line `cache`");
-    assert_eq!(memory.stat.kernel, Some(2_097_152));
     assert_eq!(
         memory.swap,
         Some(Swap {
@@ -64,7 +63,7 @@ fn what_linux_4_18_does_not_account_is_unknown_not_zero() {
     let memory = figures.memory.unwrap();
     assert_eq!(memory.stat.anon, Some(10_485_760));
     assert_eq!(
-        (memory.stat.kernel, memory.stat.pagetables, memory.swap),
+        (memory.stat.vmalloc, memory.stat.pagetables, memory.swap),
         (None, None, None)
     );
     let cpu = figures.cpu_usage.unwrap();

@@ -225,7 +225,6 @@ fn bad_files_of_cgroup_v1() {
         ("memory/docker/c0ffee", "memory.stat"),
         ("memory/docker/c0ffee", "memory.memsw.limit_in_bytes"),
         ("memory/docker/c0ffee", "memory.memsw.usage_in_bytes"),
-        ("memory/docker/c0ffee", "memory.kmem.usage_in_bytes"),
         ("cpu/docker/c0ffee", "cpu.cfs_quota_us"),
         ("cpu/docker/c0ffee", "cpu.cfs_period_us"),
         ("cpu/docker/c0ffee", "cpu.stat"),
@@ -248,7 +247,6 @@ fn bad_files_of_cgroup_v1() {
         &tree,
         &[
             ("memory/docker/memory.usage_in_bytes", "20000768\n"),
-            ("memory/docker/memory.kmem.usage_in_bytes", "700416\n"),
             (
                 "memory/docker/memory.stat",
                 "total_cache 40960\ntotal_swap 0\n",
@@ -319,19 +317,8 @@ fn v1(file: &'static str, bad: Bad, good: Figures, above: Figures) -> Figures {
         }
         // Whether swap is accounted is all that this file tells while `total_swap` is there.
         ("memory.memsw.usage_in_bytes", Bad::Missing) => good,
-        ("memory.kmem.usage_in_bytes", Bad::Missing) => {
-            good.with_memory(|memory| memory.stat.kernel = parent.stat.kernel)
-        }
-        ("memory.stat", Bad::Missing) => good.with_memory(|memory| {
-            let kernel = memory.stat.kernel;
-            memory.stat = parent.stat;
-            memory.stat.kernel = kernel;
-        }),
-        ("memory.stat", bad) if bad != Bad::Directory => good.with_memory(|memory| {
-            let kernel = memory.stat.kernel;
-            no_stat(memory);
-            memory.stat.kernel = kernel;
-        }),
+        ("memory.stat", Bad::Missing) => good.with_memory(|memory| memory.stat = parent.stat),
+        ("memory.stat", bad) if bad != Bad::Directory => good.with_memory(no_stat),
         ("cpu.stat", Bad::Missing) => {
             good.with_cpu(|cpu| cpu.throttled_nsec = parent_cpu.throttled_nsec)
         }

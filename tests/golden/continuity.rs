@@ -65,7 +65,7 @@ impl Server {
             .cpus_shown(&self.host, CpuView::Quota, None)
             .unwrap();
         let activity = container.activity(&self.host, &shown).unwrap();
-        let tasks = container.tasks(&self.host, READER).unwrap();
+        let tasks = container.tasks(&self.host, READER, None).unwrap();
         let load = container.load(tasks.active(), resolved.started_nsec);
         let disks = container.disks(&self.host.diskstats(), age_nsec).unwrap();
         let disks = disks.iter().flat_map(|disk| {

@@ -99,7 +99,7 @@ impl Texts {
             view::diskstats::render(&input, out);
         });
 
-        let tasks = container.tasks(host, reader).unwrap();
+        let tasks = container.tasks(host, reader, None).unwrap();
         self.put("loadavg", |out| {
             let input = view::loadavg::Input {
                 load: &Load::seeded(tasks.active(), age_nsec),

@@ -95,12 +95,10 @@ stored!(Hugetlb {
 stored!(MemoryStat {
     anon,
     file,
-    kernel,
     kernel_stack,
     pagetables,
     sec_pagetables,
     percpu,
-    sock,
     vmalloc,
     shmem,
     zswap,
@@ -119,9 +117,6 @@ stored!(MemoryStat {
     unevictable,
     slab_reclaimable,
     slab_unreclaimable,
-    slab,
-    pgfault,
-    pgmajfault,
 });
 
 stored!(Directory {
