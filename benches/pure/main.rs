@@ -110,6 +110,7 @@ fn memory() -> Memory {
         stat: MemoryStat {
             anon: bytes(120),
             file: bytes(150),
+            kernel: bytes(20),
             shmem: bytes(5),
             active_anon: bytes(80),
             inactive_anon: bytes(45),

@@ -42,7 +42,8 @@ pub struct Hugetlb {
     pub usage_bytes: u64,
 }
 
-/// `memory.stat` in bytes; hierarchical (v1: the `total_` lines).
+/// `memory.stat` in bytes; hierarchical (v1: the `total_` lines). `kernel`, `sock`, `slab` and
+/// the faults are in no view and not read on v1, but have their places in the journal.
 #[allow(
     missing_docs,
     reason = "the kernel's own names, documented in cgroup-v2.rst"
@@ -51,10 +52,12 @@ pub struct Hugetlb {
 pub struct MemoryStat {
     pub anon: Option<u64>,
     pub file: Option<u64>,
+    pub kernel: Option<u64>,
     pub kernel_stack: Option<u64>,
     pub pagetables: Option<u64>,
     pub sec_pagetables: Option<u64>,
     pub percpu: Option<u64>,
+    pub sock: Option<u64>,
     pub vmalloc: Option<u64>,
     pub shmem: Option<u64>,
     pub zswap: Option<u64>,
@@ -73,6 +76,9 @@ pub struct MemoryStat {
     pub unevictable: Option<u64>,
     pub slab_reclaimable: Option<u64>,
     pub slab_unreclaimable: Option<u64>,
+    pub slab: Option<u64>,
+    pub pgfault: Option<u64>,
+    pub pgmajfault: Option<u64>,
 }
 
 /// CPU time of one cgroup and everything below it, cumulative, in nanoseconds.

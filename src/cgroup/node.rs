@@ -280,7 +280,9 @@ impl Node {
 
     fn kept(&self, file: &str) -> Option<Arc<OwnedFd>> {
         let kept = self.kept.read();
-        let (_, fd) = kept.iter().find(|(name, _)| *name == file)?;
+        // Nearly always it is the same constant.
+        let same = kept.iter().find(|(name, _)| std::ptr::eq(*name, file));
+        let (_, fd) = same.or_else(|| kept.iter().find(|(name, _)| *name == file))?;
         Some(Arc::clone(fd))
     }
 

@@ -33,10 +33,12 @@ fn memory_stat(text: &str) -> MemoryStat {
         let field = match key {
             "anon" => &mut stat.anon,
             "file" => &mut stat.file,
+            "kernel" => &mut stat.kernel,
             "kernel_stack" => &mut stat.kernel_stack,
             "pagetables" => &mut stat.pagetables,
             "sec_pagetables" => &mut stat.sec_pagetables,
             "percpu" => &mut stat.percpu,
+            "sock" => &mut stat.sock,
             "vmalloc" => &mut stat.vmalloc,
             "shmem" => &mut stat.shmem,
             "zswap" => &mut stat.zswap,
@@ -55,6 +57,9 @@ fn memory_stat(text: &str) -> MemoryStat {
             "unevictable" => &mut stat.unevictable,
             "slab_reclaimable" => &mut stat.slab_reclaimable,
             "slab_unreclaimable" => &mut stat.slab_unreclaimable,
+            "slab" => &mut stat.slab,
+            "pgfault" => &mut stat.pgfault,
+            "pgmajfault" => &mut stat.pgmajfault,
             _ => continue,
         };
         *field = Some(value);
@@ -181,7 +186,7 @@ mod tests {
         let stat =
             memory_stat("anon 1\nfile_mapped 3\nfile 2\nnew_key 4\nworkingset_refault_anon 0\n");
         assert_eq!(
-            (stat.anon, stat.file, stat.file_mapped, stat.shmem),
+            (stat.anon, stat.file, stat.file_mapped, stat.slab),
             (Some(1), Some(2), Some(3), None)
         );
     }

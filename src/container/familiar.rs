@@ -47,8 +47,9 @@ struct Known {
     thread: Option<Arc<Thread>>,
     /// The lull in which its memberships were read.
     lull: Option<Lull>,
-    /// When its namespaces were looked at, and its memberships.
+    /// When its cgroup namespace was looked at, its time namespace, and its memberships.
     looked_at_nsec: u64,
+    time_looked_at_nsec: u64,
     memberships_nsec: u64,
     resolved: Arc<Resolved>,
 }
@@ -146,14 +147,15 @@ impl Familiar {
     }
 
     /// The thread, and the container found for it the last time, if that is still the
-    /// thread's: that waits for its answer, and has these `namespaces` if any can be seen.
-    /// `lull` is the present one.
+    /// thread's: that waits for its answer, and has these `namespaces` if any can be seen, the
+    /// one of time with them if it is asked for. `lull` is the present one.
     pub(super) fn get(
         &self,
         tid: i32,
         lull: Option<Lull>,
+        asks_time: bool,
         proc: &Proc,
-        namespaces: impl FnOnce(&OwnedFd, Namespaces) -> Option<Namespaces>,
+        namespaces: impl FnOnce(&OwnedFd, Namespaces, bool) -> Option<Namespaces>,
     ) -> Option<(Arc<Resolved>, Arc<Thread>)> {
         let known = self.slot(tid)?.lock().clone();
         let known = known.filter(|known| known.tid == tid)?;
@@ -161,13 +163,15 @@ impl Familiar {
         let place = &known.resolved.place;
         let now_nsec = boottime_nsec();
         let reads_again_soon = now_nsec.saturating_sub(known.looked_at_nsec) < TRUST_NSEC;
-        let is_due = !reads_again_soon || thread.sign_of_life.get().is_none();
+        let is_time_due =
+            asks_time && now_nsec.saturating_sub(known.time_looked_at_nsec) >= TRUST_NSEC;
+        let is_due = !reads_again_soon || is_time_due || thread.sign_of_life.get().is_none();
         let is_calm = lull.is_some()
             && lull == known.lull
             && now_nsec.saturating_sub(known.memberships_nsec) < MEMBERSHIPS_NSEC;
         // That they can be seen is a sign of life, too.
         let seen = is_due
-            .then(|| namespaces(&thread.namespaces, place.namespaces))
+            .then(|| namespaces(&thread.namespaces, place.namespaces, is_time_due))
             .flatten();
         let is_there = match is_calm {
             true => seen.is_some() || thread.lives(),
@@ -184,8 +188,10 @@ impl Familiar {
         if is_due || !is_calm {
             let at = |is_now: bool, before_nsec| if is_now { now_nsec } else { before_nsec };
             self.update(Known {
-                lull,
+                // If the same one is seen later, it has lasted in between.
+                lull: lull.or(known.lull),
                 looked_at_nsec: at(is_due, known.looked_at_nsec),
+                time_looked_at_nsec: at(is_time_due, known.time_looked_at_nsec),
                 memberships_nsec: at(!is_calm, known.memberships_nsec),
                 ..known
             });
@@ -226,6 +232,7 @@ impl Familiar {
             thread: thread.flatten(),
             lull: None,
             looked_at_nsec: now_nsec,
+            time_looked_at_nsec: now_nsec,
             memberships_nsec: now_nsec,
             resolved: Arc::clone(resolved),
         });

@@ -52,10 +52,10 @@ impl<const N: usize> Recent<N> {
         slot: usize,
         lull: Option<Lull>,
         since_nsec: u64,
-        make: impl FnOnce() -> Result<Vec<u8>, E>,
+        make: impl FnOnce() -> Result<Arc<[u8]>, E>,
     ) -> Result<Arc<[u8]>, E> {
         let (Some(slot), Some(lull)) = (self.slots.get(slot), lull) else {
-            return make().map(Arc::from);
+            return make();
         };
         let now_nsec = boottime_nsec();
         let age_nsec = |made: &Made| now_nsec.saturating_sub(made.at_nsec);
@@ -70,7 +70,7 @@ impl<const N: usize> Recent<N> {
                 return Ok(Arc::clone(text));
             }
         }
-        let text: Arc<[u8]> = make()?.into();
+        let text = make()?;
         let made = Made {
             at_nsec: now_nsec,
             lull,
@@ -113,7 +113,7 @@ mod tests {
         let get = |slot| {
             recent.get(slot, LULL, 0, || {
                 made.set(made.get() + 1);
-                Ok::<_, ()>(vec![made.get()])
+                Ok::<_, ()>(vec![made.get()].into())
             })
         };
         get(0).unwrap();
@@ -127,7 +127,7 @@ mod tests {
     fn a_text_is_kept_for_readers_that_come_often_only() {
         let recent = Recent::<1>::new();
         let keeps = || {
-            recent.get(0, LULL, 0, || Ok::<_, ()>(vec![0])).unwrap();
+            recent.get(0, LULL, 0, || Ok::<_, ()>([0].into())).unwrap();
             recent.slots[0].lock().as_ref().unwrap().text.is_some()
         };
         assert!(!keeps());
@@ -142,7 +142,7 @@ mod tests {
         let recent = Recent::<1>::new();
         let keeps = || recent.slots[0].lock().as_ref().unwrap().text.is_some();
         let read = || {
-            recent.get(0, LULL, 0, || Ok::<_, ()>(vec![0])).unwrap();
+            recent.get(0, LULL, 0, || Ok::<_, ()>([0].into())).unwrap();
             keeps()
         };
         assert!((0..1000).any(|_| read()));
@@ -154,8 +154,12 @@ mod tests {
     #[test]
     fn no_text_from_before_a_change_of_a_limit_serves_after_it() {
         let recent = Recent::<1>::new();
-        let get =
-            |lull, text| *recent.get(0, lull, 0, || Ok::<_, ()>(vec![text])).unwrap() == [text];
+        let get = |lull, text| {
+            *recent
+                .get(0, lull, 0, || Ok::<_, ()>([text].into()))
+                .unwrap()
+                == [text]
+        };
         assert!(get(LULL, 1));
         assert!(get(LULL.map(Lull::next), 2));
         assert!(get(None, 3));
@@ -167,7 +171,7 @@ mod tests {
         let recent = Recent::<1>::new();
         let before_nsec = boottime_nsec();
         let get = |since_nsec, text| {
-            let made = recent.get(0, LULL, since_nsec, || Ok::<_, ()>(vec![text]));
+            let made = recent.get(0, LULL, since_nsec, || Ok::<_, ()>([text].into()));
             *made.unwrap() == [text]
         };
         assert!(get(before_nsec, 1));
@@ -180,7 +184,9 @@ mod tests {
         let recent = Recent::<1>::new();
         assert_eq!(recent.get(0, LULL, 0, || Err("gone")), Err("gone"));
         assert_eq!(
-            *recent.get(0, LULL, 0, || Ok::<_, &str>(vec![1])).unwrap(),
+            *recent
+                .get(0, LULL, 0, || Ok::<_, &str>([1].into()))
+                .unwrap(),
             [1]
         );
     }

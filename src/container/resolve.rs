@@ -222,29 +222,33 @@ impl Containers {
     /// `ESRCH` when there is no such thread, or when it is not visible here: `tid` is 0
     /// then, since its pid namespace is not below the daemon's.
     pub fn resolve(&self, tid: i32) -> Result<Arc<Resolved>, Errno> {
-        self.recognize(tid).map(|reader| reader.resolved)
+        self.recognize(tid, true).map(|reader| reader.resolved)
     }
 
-    /// The same, and what else is known of the thread.
+    /// The same, and what else is known of the thread. Its time namespace is not looked at
+    /// unless that is asked for.
     ///
     /// # Errors
     /// As [`Containers::resolve`].
-    pub fn recognize(&self, tid: i32) -> Result<Reader, Errno> {
+    pub fn recognize(&self, tid: i32, asks_time: bool) -> Result<Reader, Errno> {
         if tid <= 0 {
             log::debug!("a reader is not visible in the daemon's pid namespace");
             return Err(Errno::ESRCH);
         }
         let lull = self.moves.lull();
         let proc = &self.host.proc;
-        let familiar = self.familiar.get(tid, lull, proc, |namespaces, before| {
-            let cgroup = namespace_in(namespaces, Namespace::Cgroup);
-            cgroup.map(|cgroup| Namespaces {
+        let see = |namespaces: &OwnedFd, before: Namespaces, asks_time| {
+            Some(Namespaces {
                 // A thread is in the same one for all its life: pid_namespaces(7).
                 pid: before.pid,
-                cgroup,
-                time: namespace_in(namespaces, Namespace::Time).unwrap_or(self.own.time),
+                cgroup: namespace_in(namespaces, Namespace::Cgroup)?,
+                time: match asks_time {
+                    true => namespace_in(namespaces, Namespace::Time).unwrap_or(self.own.time),
+                    false => before.time,
+                },
             })
-        });
+        };
+        let familiar = self.familiar.get(tid, lull, asks_time, proc, see);
         if let Some((resolved, thread)) = familiar
             && self.is_current(&resolved)
         {

@@ -1,10 +1,9 @@
 //! What a container's threads are doing, from files that are kept open.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use nix::errno::Errno;
 use parking_lot::Mutex;
 
 use super::moves::{Lull, MEMBERSHIPS_NSEC};
@@ -58,9 +57,12 @@ impl TaskFiles {
 
     /// State and start time of each of the `threads` but the reader that has not ended.
     pub(super) fn stats(&self, threads: &[i32], reader: i32, proc: &Proc) -> Vec<Stat> {
-        let files = self.of(threads, proc);
+        let files = self.of(threads);
         let stat = |(index, thread): (usize, &i32)| {
-            let kept = files.as_ref().and_then(|files| files.stat(index));
+            let kept = files.as_ref().and_then(|files| {
+                files.keep(index, proc);
+                files.stat(index)
+            });
             Some((*thread, kept.or_else(|| proc.stat(*thread))?))
         };
         let others = threads.iter().enumerate();
@@ -119,24 +121,23 @@ impl TaskFiles {
     }
 
     /// The files of just these threads, if they are few.
-    fn of(&self, threads: &[i32], proc: &Proc) -> Option<Arc<Files>> {
-        let known = self
-            .kept
-            .lock()
-            .as_ref()
-            .map(|kept| Arc::clone(&kept.files));
-        if let Some(files) = known.filter(|files| *files.threads == *threads) {
-            files.used_nsec.store(boottime_nsec(), Ordering::Relaxed);
-            return Some(files);
+    fn of(&self, threads: &[i32]) -> Option<Arc<Files>> {
+        let mut kept = self.kept.lock();
+        if let Some(known) = kept.as_ref().filter(|kept| *kept.files.threads == *threads) {
+            let now_nsec = boottime_nsec();
+            known.files.used_nsec.store(now_nsec, Ordering::Relaxed);
+            return Some(Arc::clone(&known.files));
         }
-        let opened = Files::open(threads, proc, &self.budget).map(Arc::new);
-        let kept = opened.clone().map(|files| Kept {
+        let files = Files::new(threads, &self.budget).map(Arc::new);
+        let new = files.clone().map(|files| Kept {
             files,
             lull: None,
             counted_nsec: None,
         });
-        let _old = std::mem::replace(&mut *self.kept.lock(), kept);
-        opened
+        let old = std::mem::replace(&mut *kept, new);
+        drop(kept);
+        drop(old);
+        files
     }
 
     /// Closes the files.
@@ -157,40 +158,48 @@ impl TaskFiles {
 #[derive(Debug)]
 struct Files {
     threads: Box<[i32]>,
-    files: Vec<OwnedFd>,
+    /// By place in `threads`. A thread that alone reads has none.
+    files: Box<[OnceLock<OwnedFd>]>,
     used_nsec: AtomicU64,
     budget: Arc<FdBudget>,
 }
 
 impl Files {
-    fn open(threads: &[i32], proc: &Proc, budget: &Arc<FdBudget>) -> Option<Self> {
-        if threads.is_empty() || threads.len() > FEW || !budget.take(threads.len()) {
-            return None;
-        }
-        let files: Result<_, Errno> = threads
-            .iter()
-            .map(|thread| proc.open_file(*thread, "stat"))
-            .collect();
-        if files.is_err() {
-            budget.give_back(threads.len());
-        }
-        Some(Self {
+    fn new(threads: &[i32], budget: &Arc<FdBudget>) -> Option<Self> {
+        let are_few = (1..=FEW).contains(&threads.len());
+        are_few.then(|| Self {
             threads: threads.into(),
-            files: files.ok()?,
+            files: threads.iter().map(|_| OnceLock::new()).collect(),
             used_nsec: AtomicU64::new(boottime_nsec()),
             budget: Arc::clone(budget),
         })
     }
 
+    /// Opens the file of a thread that was listed just now, unless it is open.
+    fn keep(&self, index: usize, proc: &Proc) {
+        let (Some(thread), Some(kept)) = (self.threads.get(index), self.files.get(index)) else {
+            return;
+        };
+        if kept.get().is_some() || !self.budget.take(1) {
+            return;
+        }
+        let opened = proc.open_file(*thread, "stat").ok();
+        let is_kept = opened.is_some_and(|file| kept.set(file).is_ok());
+        if !is_kept {
+            self.budget.give_back(1);
+        }
+    }
+
     /// What the file of a thread tells. Once the thread has ended it cannot be read, also when
     /// another one has got its number.
     fn stat(&self, index: usize) -> Option<PidStat> {
-        PidStat::parse(&read_whole(self.files.get(index)?).ok()?).ok()
+        PidStat::parse(&read_whole(self.files.get(index)?.get()?).ok()?).ok()
     }
 }
 
 impl Drop for Files {
     fn drop(&mut self) {
-        self.budget.give_back(self.threads.len());
+        let open = self.files.iter().filter(|file| file.get().is_some());
+        self.budget.give_back(open.count());
     }
 }

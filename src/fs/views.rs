@@ -25,9 +25,14 @@ use crate::host::{Host, boottime_nsec};
 use crate::parse::cpu_list::CpuSet;
 use crate::parse::diskstats::Device;
 use crate::parse::meminfo::MemInfo;
+use crate::scratch::Scratch;
 use crate::sys::write_watch::WriteWatch;
 use crate::view;
 use crate::view::swaps::SwapView;
+
+thread_local! {
+    static TEXT: Scratch = const { Scratch::new() };
+}
 
 /// All views of all containers.
 #[derive(Debug)]
@@ -116,7 +121,7 @@ impl Views {
         if self.off.load(Ordering::Relaxed) {
             return self.host_file(file);
         }
-        self.for_container(reader, |known| {
+        self.for_container(reader, tells_time(file), |known| {
             let resolved = &*known.resolved;
             if shows_host(file, resolved) {
                 return Ok(self.host_file(file));
@@ -182,7 +187,7 @@ impl Views {
         if self.off.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        self.for_container(reader, |known| {
+        self.for_container(reader, false, |known| {
             if known.resolved.options.passthrough {
                 return Ok(None);
             }
@@ -191,18 +196,20 @@ impl Views {
     }
 
     /// Does `work` for the container of `reader`. If its cgroup turns out to have been
-    /// removed, the reader is looked up once more.
+    /// removed, the reader is looked up once more. `tells_time` says whether the reader's time
+    /// namespace matters.
     fn for_container<T>(
         &self,
         reader: i32,
+        tells_time: bool,
         work: impl Fn(&Reader) -> Result<T, Gone>,
     ) -> Result<T, Errno> {
-        let known = self.containers.recognize(reader)?;
+        let known = self.containers.recognize(reader, tells_time)?;
         if let Ok(done) = work(&known) {
             return Ok(done);
         }
         self.containers.forget(&known.resolved.container);
-        let known = self.containers.recognize(reader)?;
+        let known = self.containers.recognize(reader, tells_time)?;
         work(&known).map_err(|Gone| Errno::ESRCH)
     }
 
@@ -213,9 +220,15 @@ impl Views {
             .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
     }
 
-    fn render_for(&self, file: ProcFile, reader: &Reader) -> Result<Vec<u8>, Gone> {
-        let mut text = Vec::with_capacity(4096);
-        let out = &mut text;
+    fn render_for(&self, file: ProcFile, reader: &Reader) -> Result<Arc<[u8]>, Gone> {
+        let text = |out: &mut Vec<u8>| {
+            self.render_to(file, reader, out)?;
+            Ok(Arc::from(out.as_slice()))
+        };
+        TEXT.with(|scratch| scratch.with(text))
+    }
+
+    fn render_to(&self, file: ProcFile, reader: &Reader, out: &mut Vec<u8>) -> Result<(), Gone> {
         let resolved = &*reader.resolved;
         match file {
             ProcFile::Arcstats => self.arcstats(resolved, out)?,
@@ -237,7 +250,7 @@ impl Views {
             | ProcFile::PressureIrq
             | ProcFile::PressureMemory => self.pressure(file, resolved, out)?,
         }
-        Ok(text)
+        Ok(())
     }
 
     fn stat(&self, reader: &Reader, out: &mut Vec<u8>) -> Result<(), Gone> {
@@ -393,6 +406,11 @@ fn shows_host(file: ProcFile, resolved: &Resolved) -> bool {
     options.passthrough
         || (file == ProcFile::Loadavg && !options.loadavg)
         || accounted_by(file).is_some_and(|controller| resolved.container.is_host_for(controller))
+}
+
+/// Whether the reader's time namespace makes a difference to the file.
+fn tells_time(file: ProcFile) -> bool {
+    matches!(file, ProcFile::Stat | ProcFile::Uptime) || file.resource().is_some()
 }
 
 /// The controller whose accounting the file is made of; none for a list of CPUs.

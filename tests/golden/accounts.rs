@@ -63,7 +63,7 @@ fn what_linux_4_18_does_not_account_is_unknown_not_zero() {
     let memory = figures.memory.unwrap();
     assert_eq!(memory.stat.anon, Some(10_485_760));
     assert_eq!(
-        (memory.stat.vmalloc, memory.stat.pagetables, memory.swap),
+        (memory.stat.kernel, memory.stat.pagetables, memory.swap),
         (None, None, None)
     );
     let cpu = figures.cpu_usage.unwrap();

@@ -95,10 +95,12 @@ stored!(Hugetlb {
 stored!(MemoryStat {
     anon,
     file,
+    kernel,
     kernel_stack,
     pagetables,
     sec_pagetables,
     percpu,
+    sock,
     vmalloc,
     shmem,
     zswap,
@@ -117,6 +119,9 @@ stored!(MemoryStat {
     unevictable,
     slab_reclaimable,
     slab_unreclaimable,
+    slab,
+    pgfault,
+    pgmajfault,
 });
 
 stored!(Directory {

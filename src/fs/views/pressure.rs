@@ -53,7 +53,7 @@ impl Views {
     /// # Errors
     /// As [`Views::render`].
     pub fn stalls(&self, file: ProcFile, reader: i32) -> Result<(Stalls, u64), Errno> {
-        self.for_container(reader, |Reader { resolved, .. }| {
+        self.for_container(reader, false, |Reader { resolved, .. }| {
             let cgroup = &resolved.container.cgroup;
             if !cgroup.is_alive() {
                 return Err(Gone);

@@ -22,7 +22,7 @@ impl Views {
         if self.off.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        self.for_container(reader, |known| {
+        self.for_container(reader, false, |known| {
             let resolved = &*known.resolved;
             if resolved.options.passthrough {
                 return Ok(None);
@@ -48,7 +48,7 @@ impl Views {
         if self.off.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        self.for_container(reader, |Reader { resolved, .. }| {
+        self.for_container(reader, false, |Reader { resolved, .. }| {
             if shows_host(ProcFile::Meminfo, resolved) {
                 return Ok(None);
             }
@@ -79,7 +79,7 @@ impl Views {
         if self.off.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        self.for_container(reader, |Reader { resolved, .. }| {
+        self.for_container(reader, false, |Reader { resolved, .. }| {
             if shows_host(ProcFile::Diskstats, resolved) {
                 return Ok(None);
             }
@@ -99,7 +99,7 @@ impl Views {
         if self.off.load(Ordering::Relaxed) {
             return Ok(true);
         }
-        self.for_container(reader, |Reader { resolved, .. }| {
+        self.for_container(reader, false, |Reader { resolved, .. }| {
             Ok(shows_host(ProcFile::Diskstats, resolved))
         })
     }

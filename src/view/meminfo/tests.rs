@@ -41,10 +41,12 @@ fn on_v2() -> Memory {
         stat: MemoryStat {
             anon: Some(150 * MIB),
             file: Some(120 * MIB),
+            kernel: Some(20 * MIB),
             kernel_stack: Some(MIB / 2),
             pagetables: Some(3 * MIB),
             sec_pagetables: Some(0),
             percpu: Some(MIB / 4),
+            sock: Some(4096),
             vmalloc: Some(MIB / 8),
             shmem: Some(30 * MIB),
             zswap: Some(2 * MIB),
@@ -63,6 +65,9 @@ fn on_v2() -> Memory {
             unevictable: Some(8 * MIB),
             slab_reclaimable: Some(10 * MIB),
             slab_unreclaimable: Some(5 * MIB),
+            slab: Some(15 * MIB),
+            pgfault: Some(1),
+            pgmajfault: Some(1),
         },
         swap: Some(Swap {
             limit_bytes: Limit::Value(100 * MIB),
