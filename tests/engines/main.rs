@@ -28,4 +28,5 @@ mod podman;
 mod reader;
 mod sampling;
 mod systemd;
+mod threads;
 mod update;
