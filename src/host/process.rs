@@ -13,6 +13,7 @@ use nix::sys::stat::{Mode, fstatat};
 
 use crate::parse::pid_stat::PidStat;
 use crate::sys::file::{read_text, read_whole};
+use crate::sys::nsfs;
 
 /// The host's `/proc`.
 #[derive(Debug)]
@@ -49,13 +50,7 @@ impl Namespace {
 /// [`Proc::namespace`] gives it.
 #[must_use]
 pub fn namespace_in(namespaces: impl AsFd, namespace: Namespace) -> Option<u64> {
-    namespace_at(namespaces, namespace.link().strip_prefix("ns/")?)
-}
-
-fn namespace_at(dir: impl AsFd, link: &str) -> Option<u64> {
-    let target = readlinkat(dir, link).ok()?;
-    let text = target.to_str()?;
-    text.split_once('[')?.1.strip_suffix(']')?.parse().ok()
+    nsfs::inode_of_link(namespaces, namespace.link().strip_prefix("ns/")?).ok()
 }
 
 impl Proc {
@@ -103,7 +98,7 @@ impl Proc {
     /// namespaces or does not let this process look.
     #[must_use]
     pub fn namespace(&self, pid: i32, namespace: Namespace) -> Option<u64> {
-        namespace_at(&self.dir, &format!("{pid}/{}", namespace.link()))
+        nsfs::inode_of_link(&self.dir, &format!("{pid}/{}", namespace.link())).ok()
     }
 
     /// The directory of the process's namespaces. Once the process has ended there are none
