@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::sys::uio::pread;
 use parking_lot::Mutex;
 
-use super::moves::{Lull, MEMBERSHIPS_NSEC};
+use super::moves::Lull;
 use super::resolve::{Namespaces, Resolved};
 use crate::cgroup::FdBudget;
 use crate::host::boottime_nsec;
@@ -22,6 +22,10 @@ use crate::sys::file::read_whole;
 /// How long a thread is taken to be in the same namespaces. One that enters others is shown
 /// the figures of its former container for as long as this.
 const TRUST_NSEC: u64 = 2_000_000;
+
+/// How long a thread's memberships are taken for the same while nobody writes to a cgroup
+/// file. The kernel itself moves threads when the last CPU of a cgroup is switched off.
+const MEMBERSHIPS_NSEC: u64 = 2_000_000_000;
 
 /// How long ago a thread has read that may be forgotten.
 const IDLE_NSEC: u64 = 2_000_000_000;

@@ -13,10 +13,6 @@ use crate::sys::write_watch::WriteWatch;
 /// nothing is known of moves, reading memberships and making a text anew.
 const MOST_TRIES: u32 = 200;
 
-/// How long a thread's memberships are taken for the same in a lull. The kernel itself moves
-/// threads when the last CPU of a cgroup is switched off.
-pub(super) const MEMBERSHIPS_NSEC: u64 = 2_000_000_000;
-
 /// A period in which no thread was moved and no limit changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lull(u64);

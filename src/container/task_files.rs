@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
-use super::moves::{Lull, MEMBERSHIPS_NSEC};
+use super::moves::Lull;
 use crate::cgroup::FdBudget;
 use crate::host::boottime_nsec;
 use crate::host::process::Proc;
@@ -18,6 +18,10 @@ const FEW: usize = 8;
 
 /// How long files are kept that nobody needs.
 const IDLE_NSEC: u64 = 2_000_000_000;
+
+/// How long threads are taken for the ones that were listed, if nothing speaks against it. The
+/// kernel itself moves none but those of a cpuset that has lost its last CPU (v1).
+const LISTED_NSEC: u64 = 10_000_000_000;
 
 /// State and start time of a thread.
 pub(super) type Stat = (i32, PidStat);
@@ -42,7 +46,7 @@ struct Kept {
 impl Kept {
     fn is_trusted(&self, lull: Lull) -> bool {
         let is_recent =
-            |listed_nsec: u64| boottime_nsec().saturating_sub(listed_nsec) < MEMBERSHIPS_NSEC;
+            |listed_nsec: u64| boottime_nsec().saturating_sub(listed_nsec) < LISTED_NSEC;
         self.lull == Some(lull) && self.counted_nsec.is_some_and(is_recent)
     }
 }
