@@ -66,7 +66,7 @@ impl Shell {
         let mut quiet = 0;
         let calm = wait_for(patience(20), || {
             quiet = if self.running() == 1 { quiet + 1 } else { 0 };
-            (quiet == 10).then_some(())
+            (quiet == 5).then_some(())
         });
         assert!(calm.is_some(), "somebody else runs in the container");
     }
