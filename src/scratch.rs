@@ -1,5 +1,5 @@
-//! Memory that a thread uses again and again: to ask the allocator for some thousand bytes
-//! takes about as long as to fill them.
+//! Memory that a thread uses again and again, for what is some thousand bytes long and gone after
+//! a request.
 
 use std::cell::RefCell;
 

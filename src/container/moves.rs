@@ -13,7 +13,7 @@ use crate::sys::write_watch::WriteWatch;
 /// nothing is known of moves, reading memberships and making a text anew.
 const MOST_TRIES: u32 = 200;
 
-/// A period in which no thread was moved and no limit changed.
+/// A period in which no thread was moved, no limit changed and no cgroup removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lull(u64);
 

@@ -29,8 +29,8 @@ use crate::sys::write_watch::WriteWatch;
 /// beside the place, such as the cgroup of the init, hardly ever changes.
 const TRUST_NSEC: u64 = 5_000_000_000;
 
-/// The same while nobody writes to a cgroup file: nobody is moved then, and a cgroup that gets
-/// another name changes the place.
+/// The same while nobody writes to a cgroup file or removes a cgroup: nobody is moved then, and
+/// a cgroup that gets another name changes the place.
 const TRUST_IN_LULL_NSEC: u64 = 300_000_000_000;
 
 /// Places that are remembered. A container can make new namespaces as fast as it likes,

@@ -208,8 +208,8 @@ impl TaskCount {
         Ok(states.beside_highest(&threads, reader, proc).among(listed))
     }
 
-    /// The threads that were listed before, if these are still all there are: to count threads
-    /// takes a quarter of the time of listing them.
+    /// The threads that were listed before, if these are still all there are. To count them takes
+    /// one system call, to list them four.
     fn as_listed(&self, cgroup: &Cgroup, reader: i32, lull: Lull) -> Option<Tasks> {
         if !self.files.has_listed(lull) {
             return None;

@@ -1,4 +1,4 @@
-//! Whether files of a file system have been written to (man: fanotify(7)).
+//! Whether files of a file system have been written to, or removed (man: fanotify(7)).
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
@@ -44,7 +44,7 @@ impl WriteWatch {
                     libc::fanotify_mark(
                         self.events.as_raw_fd(),
                         libc::FAN_MARK_ADD | libc::FAN_MARK_FILESYSTEM,
-                        libc::FAN_MODIFY,
+                        libc::FAN_MODIFY | libc::FAN_DELETE | libc::FAN_ONDIR,
                         libc::AT_FDCWD,
                         path.as_ptr(),
                     )
@@ -54,19 +54,10 @@ impl WriteWatch {
         Ok(())
     }
 
-    /// Whether a write(2) has ended since this was last asked. Once a writer's call has
-    /// returned, the answer is yes. Never blocks.
+    /// Whether a write(2), an unlink(2) or a rmdir(2) has ended since this was last asked. Once
+    /// the call of whoever did it has returned, the answer is yes. Never blocks.
     #[must_use]
     pub fn has_been_written(&self) -> bool {
-        let mut waiting: libc::c_int = 0;
-        // To ask takes less than to read in vain, which touches the queue of those who wait.
-        // SAFETY: the fd is open, and the kernel writes one number to where it is told.
-        let asked = Errno::result(unsafe {
-            libc::ioctl(self.events.as_raw_fd(), libc::FIONREAD, &raw mut waiting)
-        });
-        if asked.is_ok() && waiting == 0 {
-            return false;
-        }
         let mut events = [0; EVENTS_BYTES];
         // What does not fit makes the next answer yes as well.
         read(&self.events, &mut events) != Err(Errno::EAGAIN)
@@ -83,5 +74,27 @@ impl From<OwnedFd> for WriteWatch {
 impl From<WriteWatch> for OwnedFd {
     fn from(watch: WriteWatch) -> Self {
         watch.events
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// Others may write there as well, so nothing is said of what must not be noticed.
+    #[test]
+    fn what_is_written_or_removed_is_noticed() {
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        let watch = WriteWatch::new().expect("the rights of root");
+        watch.add(std::iter::once(dir.path())).unwrap();
+        let (file, below) = (dir.path().join("file"), dir.path().join("below"));
+        fs::write(&file, "1").unwrap();
+        assert!(watch.has_been_written());
+        fs::create_dir(&below).unwrap();
+        while watch.has_been_written() {}
+        fs::remove_dir(&below).unwrap();
+        assert!(watch.has_been_written(), "a directory that is removed");
     }
 }
