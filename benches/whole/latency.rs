@@ -62,6 +62,24 @@ struct Round {
     daemon_cpu: Duration,
 }
 
+/// Has readers in a container read a file without a pause, and gives what they saw.
+pub fn hammer_in(
+    cell: &Cell,
+    contender: &Contender,
+    file: &str,
+    readers: usize,
+    time: Duration,
+) -> Figures {
+    let program = std::env::current_exe().expect("this program");
+    let program = program.to_str().expect("an ASCII path");
+    let (readers, time) = (readers.to_string(), time.as_millis().to_string());
+    let path = contender.path(file);
+    let line = run(&mut cell.command(&[program, READER, &path, &readers, &time])).ok();
+    let figures = Figures::from_line(line.trim()).unwrap_or_else(|| panic!("not figures: {line}"));
+    assert_eq!(figures.errors, 0, "reads failed: {path}");
+    figures
+}
+
 fn measure(
     cell: &Cell,
     contender: &Contender,
@@ -69,18 +87,11 @@ fn measure(
     readers: usize,
     time: Duration,
 ) -> Round {
-    let program = std::env::current_exe().expect("this program");
-    let program = program.to_str().expect("an ASCII path");
-    let (readers, time) = (readers.to_string(), time.as_millis().to_string());
     let before = contender.cpu_time();
-    let path = contender.path(file);
-    let line = run(&mut cell.command(&[program, READER, &path, &readers, &time])).ok();
-    let daemon_cpu = contender.cpu_time().saturating_sub(before);
-    let figures = Figures::from_line(line.trim()).unwrap_or_else(|| panic!("not figures: {line}"));
-    assert_eq!(figures.errors, 0, "reads failed: {path}");
+    let figures = hammer_in(cell, contender, file, readers, time);
     Round {
         figures,
-        daemon_cpu,
+        daemon_cpu: contender.cpu_time().saturating_sub(before),
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::common::load::read_once;
 use crate::common::{Cgroup, patience, wait_for};
 use crate::contender::{Contender, Who, container};
+use crate::latency::hammer_in;
 use crate::median;
 use crate::targets::Targets;
 
@@ -53,15 +54,18 @@ pub struct SpinningOptions {
         default_value = "native,floor,lxcfs,ours"
     )]
     who: Vec<Who>,
-    /// How long the others read
-    #[arg(long, default_value_t = 20)]
+    /// How long the others read in a round
+    #[arg(long, default_value_t = 10)]
     seconds: u64,
+    /// Rounds, whose median counts
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
 }
 
 const PERIOD: Duration = Duration::from_millis(100);
 /// What containers read, in turn.
 const FILES: [&str; 3] = ["meminfo", "stat", "uptime"];
-const SPINNING_READERS: &str = "64";
+const SPINNING_READERS: usize = 64;
 
 /// Reads one of the files every 100 ms while standard input is open, and prints the times in microseconds at its
 /// end. What was read before the first line of input and after the second one does not count.
@@ -282,52 +286,87 @@ fn come_and_go(number: usize, path: &Path) {
 
 /// What a container with 64 readers that never pause costs the others.
 pub fn spinning(options: &SpinningOptions, targets: &mut Targets) {
-    let time = Duration::from_secs(options.seconds);
+    let contenders = options.who.iter().filter_map(|who| who.start(&FILES));
+    let contenders: Vec<_> = contenders.collect();
+    let mut rounds: Vec<Vec<BesideNoise>> = contenders.iter().map(|_| Vec::new()).collect();
+    for _ in 0..options.rounds {
+        for (of, contender) in rounds.iter_mut().zip(&contenders) {
+            of.push(beside_noise(
+                contender,
+                Duration::from_secs(options.seconds),
+            ));
+        }
+    }
     println!(
-        "p99 of ten other containers, without and with one that has {SPINNING_READERS} readers without a pause"
+        "p99 of ten other containers, without and with one that has {SPINNING_READERS} readers without a pause;"
     );
-    println!("who       calm us  busy us  busy / calm");
-    for who in &options.who {
-        let Some(contender) = who.start(&FILES) else {
-            continue;
-        };
-        let calm = others_p99(&contender, time);
-        let cell = container();
-        let program = std::env::current_exe().expect("this program");
-        let msec = (time * 2).as_millis().to_string();
-        let path = contender.path("meminfo");
-        let mut spinning = cell.spawn(&[
-            program.to_str().expect("ASCII"),
-            crate::latency::READER,
-            &path,
-            SPINNING_READERS,
-            &msec,
-        ]);
-        let busy = others_p99(&contender, time);
-        drop(cell);
-        let _ = spinning.wait();
+    println!(
+        "medians of {} rounds of {} s, the rise with its least and most",
+        options.rounds, options.seconds
+    );
+    println!("who       calm us  busy us   rise            the {SPINNING_READERS}: reads/s");
+    for (contender, rounds) in contenders.iter().zip(rounds) {
+        let all = |figure: fn(&BesideNoise) -> f64| rounds.iter().map(figure).collect::<Vec<_>>();
+        let rises = all(BesideNoise::rise);
+        let least = rises.iter().copied().fold(f64::NAN, f64::min);
+        let most = rises.iter().copied().fold(f64::NAN, f64::max);
+        let rise = median(rises);
         println!(
-            "{:8} {calm:>8.0} {busy:>8.0} {:>12.2}",
-            who.name(),
-            busy / calm
+            "{:8} {:>8.0} {:>8.0} {rise:>6.2} {:>15} {:>15.0}",
+            contender.who.name(),
+            median(all(|round| round.calm_usec)),
+            median(all(|round| round.busy_usec)),
+            format!("{least:.2} to {most:.2}"),
+            median(all(|round| round.noise_per_second)),
         );
-        if *who == Who::Ours {
+        if contender.who == Who::Ours {
             let what = format!("beside {SPINNING_READERS} readers without a pause; rise of p99");
-            targets.at_most(2.0, busy / calm, what);
+            targets.at_most(2.0, rise, what);
         }
     }
 }
 
+/// What containers see without and with one that has many readers.
+#[derive(Debug)]
+struct BesideNoise {
+    calm_usec: f64,
+    busy_usec: f64,
+    noise_per_second: f64,
+}
+
+impl BesideNoise {
+    fn rise(&self) -> f64 {
+        self.busy_usec / self.calm_usec
+    }
+}
+
+fn beside_noise(contender: &Contender, time: Duration) -> BesideNoise {
+    let calm_usec = others_p99(contender, time);
+    let cell = container();
+    // The others take a second to start.
+    let longer = time + Duration::from_secs(2);
+    let hammer = || hammer_in(&cell, contender, "meminfo", SPINNING_READERS, longer);
+    std::thread::scope(|scope| {
+        let noise = scope.spawn(hammer);
+        let busy_usec = others_p99(contender, time);
+        let noise = noise.join().expect("the many readers");
+        BesideNoise {
+            calm_usec,
+            busy_usec,
+            noise_per_second: noise.per_second(),
+        }
+    })
+}
+
+/// What 99 of 100 reads of ten containers stay below, in microseconds.
 fn others_p99(contender: &Contender, time: Duration) -> f64 {
     let paths = FILES.map(|file| contender.path(file));
     let mut others: Vec<_> = (0..10).map(|_| Paced::start(&paths)).collect();
     std::thread::sleep(PERIOD * 10);
     others.iter_mut().for_each(Paced::count);
     std::thread::sleep(time);
-    let p99 = others.into_iter().map(|other| {
-        let mut times = other.end();
-        times.sort_by(f64::total_cmp);
-        at(&times, 0.99)
-    });
-    median(p99.collect())
+    others.iter_mut().for_each(Paced::stop);
+    let mut times: Vec<f64> = others.into_iter().flat_map(Paced::end).collect();
+    times.sort_by(f64::total_cmp);
+    at(&times, 0.99)
 }

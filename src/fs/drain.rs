@@ -25,14 +25,12 @@ impl Drain {
         self.asked.load(Ordering::Acquire)
     }
 
-    /// What a thread comes by after each request. If it is to rest it stays here.
-    pub fn pass(&self) {
-        if self.is_asked() {
-            *self.resting.lock() += 1;
-            self.changed.notify_all();
-            loop {
-                thread::park();
-            }
+    /// Has the thread rest, for ever.
+    pub fn rest(&self) -> ! {
+        *self.resting.lock() += 1;
+        self.changed.notify_all();
+        loop {
+            thread::park();
         }
     }
 

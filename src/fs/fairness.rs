@@ -2,24 +2,21 @@
 //!
 //! The kernel has one queue for all requests of a connection. A container with many readers
 //! keeps it full, and every other reader would wait behind all of them. So while others read too,
-//! its requests are taken out of that queue as fast as they come and held back; only when the
-//! queue is empty are they worked on, one of each such container in turn.
+//! its requests are taken out of that queue as fast as they come and held back. A thread of its
+//! own works on them, one of each such container in turn.
+//!
+//! That thread rests half of the time. The CPU time is the daemon's, so no quota of the container
+//! counts it; and a daemon that is never idle has no credit with the scheduler, which lets it wait
+//! for milliseconds when another reader comes. Readers who wait for an answer use no CPU.
 //!
 //! Which container a request is of is only guessed here, so the order is all that depends on
 //! it. Readers that nobody knows yet share the turn of one container.
-//!
-//! A thread that has seen a request in the kernel's queue may not get it: another one does,
-//! or the reader is killed. It sleeps then, though something is held. One thread more
-//! answers what is held for too long.
 
 use std::collections::{HashMap, VecDeque};
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use parking_lot::{Condvar, Mutex};
 
 use crate::host::boottime_nsec;
@@ -27,16 +24,14 @@ use crate::host::boottime_nsec;
 /// For how long several containers are taken to read, after two have done so in turn.
 const SEVERAL_NSEC: u64 = 1_000_000_000;
 
-/// How long a request waits for its turn before the thread for late ones takes it, and how
-/// often that one looks.
-const LATE: Duration = Duration::from_millis(5);
-const LATE_NSEC: u64 = 5_000_000;
-
 /// A container keeps the queue full if so many of the latest requests are by threads of it beside
 /// the one that asks. Holding a request back costs more than answering it at once, so with fewer
 /// nobody is held back.
 const CROWD: usize = LATEST / 4;
 const LATEST: usize = 64;
+
+/// How long the thread for what is held works before it rests for as long.
+const STINT: Duration = Duration::from_micros(200);
 
 /// Requests that are held at the most.
 const MOST_HELD: usize = 1024;
@@ -47,51 +42,42 @@ type Container = Option<usize>;
 /// Requests that are held back, as `T`.
 #[derive(Debug)]
 pub struct Fairness<T> {
-    connection: OnceLock<Arc<OwnedFd>>,
     latest: Latest,
     /// The known container that a request came from last; 0 before the first.
     last: AtomicUsize,
     /// Until when several containers are taken to read.
     several_until_nsec: AtomicU64,
+    /// Whether there is a thread that works on what is held.
+    enabled: AtomicBool,
     held: Mutex<Held<T>>,
-    /// How many are held, for those without the lock.
-    count: AtomicUsize,
-    /// Somebody sleeps though something is held.
-    left_alone: Condvar,
-    /// Taken by the thread for late requests while it works on one.
-    late_at_work: Mutex<()>,
+    /// There is something to work on.
+    comes: Condvar,
+    /// Taken by that thread while it works.
+    at_work: Mutex<()>,
 }
 
 #[derive(Debug)]
 struct Held<T> {
-    by_container: HashMap<Container, VecDeque<Waiting<T>>>,
+    by_container: HashMap<Container, VecDeque<T>>,
     /// The containers that have something here, the next one first.
     turns: VecDeque<Container>,
-    /// Whether the thread for late requests looks.
-    is_watched: bool,
-}
-
-#[derive(Debug)]
-struct Waiting<T> {
-    since_nsec: u64,
-    request: T,
+    count: usize,
 }
 
 impl<T> Default for Fairness<T> {
     fn default() -> Self {
         Self {
-            connection: OnceLock::new(),
             latest: Latest::default(),
             last: AtomicUsize::new(0),
             several_until_nsec: AtomicU64::new(0),
+            enabled: AtomicBool::new(false),
             held: Mutex::new(Held {
                 by_container: HashMap::new(),
                 turns: VecDeque::new(),
-                is_watched: false,
+                count: 0,
             }),
-            count: AtomicUsize::new(0),
-            left_alone: Condvar::new(),
-            late_at_work: Mutex::default(),
+            comes: Condvar::new(),
+            at_work: Mutex::default(),
         }
     }
 }
@@ -143,37 +129,33 @@ impl Latest {
 }
 
 impl<T> Held<T> {
-    fn push(&mut self, container: Container, waiting: Waiting<T>) {
+    fn push(&mut self, container: Container, request: T) {
         let own = self.by_container.entry(container).or_default();
         if own.is_empty() {
             self.turns.push_back(container);
         }
-        own.push_back(waiting);
+        own.push_back(request);
+        self.count += 1;
     }
 
-    fn pop(&mut self) -> Option<Waiting<T>> {
+    fn pop(&mut self) -> Option<T> {
         let container = self.turns.pop_front()?;
         let own = self.by_container.get_mut(&container)?;
-        let waiting = own.pop_front();
+        let request = own.pop_front()?;
+        self.count -= 1;
         if own.is_empty() {
             self.by_container.remove(&container);
         } else {
             self.turns.push_back(container);
         }
-        waiting
-    }
-
-    /// Since when the next one waits.
-    fn next_since_nsec(&self) -> Option<u64> {
-        let own = self.by_container.get(self.turns.front()?)?;
-        Some(own.front()?.since_nsec)
+        Some(request)
     }
 }
 
 impl<T> Fairness<T> {
-    /// From now on it can be seen whether requests wait.
-    pub fn connect(&self, connection: Arc<OwnedFd>) {
-        let _ = self.connection.set(connection);
+    /// From now on somebody works on what is held.
+    pub fn enable(&self) {
+        self.enabled.store(true, Ordering::Relaxed);
     }
 
     /// Whether a request of the thread `reader` of this container is to be held back: if many
@@ -190,124 +172,72 @@ impl<T> Fairness<T> {
         }
         is_crowd
             && now_nsec < self.several_until_nsec.load(Ordering::Relaxed)
-            && self.count.load(Ordering::Relaxed) < MOST_HELD
-            && self.connection.get().is_some()
+            && self.enabled.load(Ordering::Relaxed)
     }
 
-    /// Holds a request back. The thread that does so asks for the [next](Self::next) one
-    /// before it reads from the connection again.
-    pub fn hold(&self, container: Container, request: T) {
-        let since_nsec = boottime_nsec();
-        let waiting = Waiting {
-            since_nsec,
-            request,
-        };
+    /// Holds a request back. Gives it back if there is no room.
+    pub fn hold(&self, container: Container, request: T) -> Option<T> {
         let mut held = self.held.lock();
-        held.push(container, waiting);
-        self.count.fetch_add(1, Ordering::Relaxed);
+        if held.count >= MOST_HELD {
+            return Some(request);
+        }
+        if held.count == 0 {
+            self.comes.notify_one();
+        }
+        held.push(container, request);
+        None
     }
 
-    /// The request whose turn it is. None if another one is to be read from the connection
-    /// before.
-    pub fn next(&self) -> Option<T> {
-        if self.count.load(Ordering::Relaxed) == 0 {
-            return None;
+    /// Works on what is held, for ever.
+    pub fn work_in_turn(&self, work: impl Fn(T)) {
+        loop {
+            let start = Instant::now();
+            let at_work = self.at_work.lock();
+            while start.elapsed() < STINT
+                && let Some(request) = self.pop()
+            {
+                work(request);
+            }
+            drop(at_work);
+            thread::sleep(start.elapsed());
+            let mut held = self.held.lock();
+            while held.count == 0 {
+                self.comes.wait(&mut held);
+            }
         }
-        if self.waits_in_kernel() {
-            self.leave_alone();
-            return None;
-        }
-        self.pop()
     }
 
     /// Works on all that is held. When it returns nobody else works on what was held by
     /// this thread.
-    pub fn end(&self, work: impl Fn(T)) {
+    pub fn work_on_all(&self, work: impl Fn(T)) {
         while let Some(request) = self.pop() {
             work(request);
         }
-        drop(self.late_at_work.lock());
-    }
-
-    /// Works on requests that wait for too long, for ever.
-    pub fn work_on_late(&self, work: impl Fn(T)) {
-        loop {
-            let at_work = self.late_at_work.lock();
-            while let Some(request) = self.pop_late() {
-                work(request);
-            }
-            drop(at_work);
-            self.wait_for_late();
-        }
+        drop(self.at_work.lock());
     }
 
     fn pop(&self) -> Option<T> {
-        let waiting = self.held.lock().pop()?;
-        self.count.fetch_sub(1, Ordering::Relaxed);
-        Some(waiting.request)
-    }
-
-    fn pop_late(&self) -> Option<T> {
-        let mut held = self.held.lock();
-        let waits_nsec = boottime_nsec().saturating_sub(held.next_since_nsec()?);
-        let waiting = (waits_nsec >= LATE_NSEC).then(|| held.pop()).flatten()?;
-        self.count.fetch_sub(1, Ordering::Relaxed);
-        Some(waiting.request)
-    }
-
-    fn wait_for_late(&self) {
-        let mut held = self.held.lock();
-        held.is_watched = !held.turns.is_empty();
-        while !held.is_watched {
-            self.left_alone.wait(&mut held);
-        }
-        drop(held);
-        thread::sleep(LATE);
-    }
-
-    /// Has the thread for late requests look after what is held.
-    fn leave_alone(&self) {
-        let mut held = self.held.lock();
-        if !held.is_watched {
-            held.is_watched = true;
-            self.left_alone.notify_one();
-        }
-    }
-
-    fn waits_in_kernel(&self) -> bool {
-        self.connection.get().is_some_and(|connection| {
-            let mut ready = [PollFd::new(connection.as_fd(), PollFlags::POLLIN)];
-            poll(&mut ready, PollTimeout::ZERO) == Ok(1)
-                && ready
-                    .first()
-                    .and_then(PollFd::revents)
-                    .is_some_and(|events| events.contains(PollFlags::POLLIN))
-        })
+        self.held.lock().pop()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
-
-    use nix::unistd::{pipe, read, write};
+    use std::sync::{Arc, mpsc};
 
     use super::*;
 
     const NOISY: Container = Some(64);
     const OTHER: Container = Some(128);
 
-    /// A pipe stands for the connection: what lies in it waits in the kernel's queue.
-    fn connected() -> (Arc<Fairness<u32>>, Arc<OwnedFd>, OwnedFd) {
-        let (connection, kernel) = pipe().unwrap();
-        let connection = Arc::new(connection);
+    fn enabled() -> Arc<Fairness<u32>> {
         let fairness = Arc::new(Fairness::default());
-        fairness.connect(Arc::clone(&connection));
-        (fairness, connection, kernel)
+        fairness.enable();
+        fairness
     }
 
     fn all(fairness: &Fairness<u32>) -> Vec<u32> {
-        std::iter::from_fn(|| fairness.next()).collect()
+        std::iter::from_fn(|| fairness.pop()).collect()
     }
 
     /// Whether the last one of so many requests is to be held back, each by another thread.
@@ -317,7 +247,7 @@ mod tests {
 
     #[test]
     fn one_container_alone_is_not_held_back() {
-        let (fairness, ..) = connected();
+        let fairness = enabled();
         fairness.is_to_hold(NOISY, 1);
         fairness.several_until_nsec.store(0, Ordering::Relaxed);
         assert!(!holds(&fairness, NOISY, 100));
@@ -325,7 +255,7 @@ mod tests {
 
     #[test]
     fn beside_others_it_is_held_back_if_many_of_its_threads_read() {
-        let (fairness, ..) = connected();
+        let fairness = enabled();
         assert!(!fairness.is_to_hold(OTHER, 1));
         assert!(!holds(&fairness, NOISY, 8));
         assert!(holds(&fairness, NOISY, 64));
@@ -337,14 +267,14 @@ mod tests {
 
     #[test]
     fn one_thread_is_never_held_back_nor_is_one_of_a_thousand_containers() {
-        let (fairness, ..) = connected();
+        let fairness = enabled();
         fairness.is_to_hold(OTHER, 1);
         assert!((0..100).all(|_| !fairness.is_to_hold(NOISY, 2)));
         assert!((100..1000).all(|container| !fairness.is_to_hold(Some(container), 3)));
     }
 
     #[test]
-    fn nothing_is_held_before_there_is_a_connection() {
+    fn nothing_is_held_while_nobody_would_work_on_it() {
         let fairness = Fairness::<u32>::default();
         assert!(!fairness.is_to_hold(OTHER, 1));
         assert!(!holds(&fairness, NOISY, 64));
@@ -352,101 +282,92 @@ mod tests {
 
     #[test]
     fn containers_take_turns_and_each_keeps_its_order() {
-        let (fairness, ..) = connected();
+        let fairness = enabled();
         for (container, request) in [(NOISY, 1), (NOISY, 2), (NOISY, 3), (OTHER, 10), (None, 20)] {
-            fairness.hold(container, request);
+            assert_eq!(fairness.hold(container, request), None);
         }
-        assert_eq!(fairness.next(), Some(1));
+        assert_eq!(fairness.pop(), Some(1));
         // One that comes now does not wait behind what the noisy one has left.
-        fairness.hold(OTHER, 11);
+        assert_eq!(fairness.hold(OTHER, 11), None);
         assert_eq!(all(&fairness), [10, 20, 2, 11, 3]);
         assert!(fairness.held.lock().by_container.is_empty());
     }
 
     #[test]
-    fn what_waits_in_the_kernel_is_read_first() {
-        let (fairness, connection, kernel) = connected();
-        fairness.hold(NOISY, 1);
-        write(&kernel, b"x").unwrap();
-        assert_eq!(fairness.next(), None);
-        read(&connection, &mut [0]).unwrap();
-        assert_eq!(fairness.next(), Some(1));
-    }
-
-    #[test]
-    fn after_an_unmount_what_is_held_is_answered() {
-        let (fairness, _, kernel) = connected();
-        fairness.hold(NOISY, 1);
-        drop(kernel);
-        assert_eq!(fairness.next(), Some(1));
-    }
-
-    #[test]
     fn no_more_is_held_than_there_is_room_for() {
-        let (fairness, ..) = connected();
-        fairness.is_to_hold(OTHER, 1);
-        holds(&fairness, NOISY, 64);
+        let fairness = enabled();
         for request in 0..MOST_HELD {
-            assert!(fairness.is_to_hold(NOISY, 1), "at {request}");
-            fairness.hold(NOISY, 0);
-            holds(&fairness, NOISY, 64);
+            assert_eq!(fairness.hold(NOISY, 1), None, "at {request}");
         }
-        assert!(!fairness.is_to_hold(NOISY, 1));
-        fairness.next();
-        assert!(fairness.is_to_hold(NOISY, 1));
+        assert_eq!(fairness.hold(NOISY, 2), Some(2));
+        assert_eq!(fairness.hold(OTHER, 2), Some(2));
+        fairness.pop();
+        assert_eq!(fairness.hold(OTHER, 2), None);
     }
 
-    /// A thread that saw a request in the kernel's queue goes to get it, and sleeps since it
-    /// is gone.
     #[test]
-    fn what_everybody_has_left_alone_is_answered_all_the_same() {
-        let (fairness, _connection, kernel) = connected();
+    fn what_is_held_is_answered_and_the_thread_comes_back_for_more() {
+        let fairness = enabled();
         let (sender, answered) = mpsc::channel();
-        let late = Arc::clone(&fairness);
-        std::thread::spawn(move || late.work_on_late(|request| sender.send(request).unwrap()));
-        write(&kernel, b"x").unwrap();
+        let turns = Arc::clone(&fairness);
+        std::thread::spawn(move || turns.work_in_turn(|request| sender.send(request).unwrap()));
         for round in [0, 10] {
             for request in round..round + 5 {
                 fairness.hold(NOISY, request);
             }
-            assert_eq!(fairness.next(), None);
             for request in round..round + 5 {
                 let limit = Duration::from_secs(20);
                 assert_eq!(answered.recv_timeout(limit), Ok(request));
             }
-            // It goes to sleep when there is nothing to look after.
-            while fairness.held.lock().is_watched {
-                std::thread::yield_now();
-            }
+            // Until it has gone to sleep.
+            std::thread::sleep(STINT * 50);
         }
     }
 
     #[test]
+    fn the_thread_rests_half_of_the_time() {
+        let fairness = enabled();
+        let (sender, answered) = mpsc::channel();
+        let turns = Arc::clone(&fairness);
+        for request in 0..100 {
+            fairness.hold(NOISY, request);
+        }
+        let start = Instant::now();
+        std::thread::spawn(move || {
+            turns.work_in_turn(|_| {
+                std::thread::sleep(STINT);
+                let _ = sender.send(());
+            });
+        });
+        assert_eq!(answered.iter().take(100).count(), 100);
+        // There is no rest after the last one.
+        assert!(start.elapsed() >= STINT * 199);
+    }
+
+    #[test]
     fn a_thread_that_comes_to_rest_leaves_nothing_behind() {
-        let (fairness, _connection, kernel) = connected();
-        write(&kernel, b"x").unwrap();
+        let fairness = enabled();
         for request in 0..5 {
             fairness.hold(NOISY, request);
         }
         let (started, is_at_work) = mpsc::channel();
         let (finish, may_finish) = mpsc::channel::<()>();
-        let late = Arc::clone(&fairness);
+        let turns = Arc::clone(&fairness);
         std::thread::spawn(move || {
-            late.work_on_late(|request| {
+            turns.work_in_turn(|request| {
                 started.send(request).unwrap();
                 let _ = may_finish.recv();
             });
         });
-        assert_eq!(fairness.next(), None);
         assert_eq!(is_at_work.recv(), Ok(0));
         let rest = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
-            let end = scope.spawn(|| fairness.end(|request| rest.lock().push(request)));
-            while fairness.count.load(Ordering::Relaxed) > 0 {
+            let end = scope.spawn(|| fairness.work_on_all(|request| rest.lock().push(request)));
+            while fairness.held.lock().count > 0 {
                 std::thread::yield_now();
             }
             // What the other thread works on is waited for.
-            std::thread::sleep(LATE);
+            std::thread::sleep(STINT * 20);
             assert!(!end.is_finished());
             finish.send(()).unwrap();
         });

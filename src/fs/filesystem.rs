@@ -57,16 +57,20 @@ impl fmt::Debug for Work {
     }
 }
 
-/// The time in which a thread is busy with a request that it has read. At its end it works
-/// on others that were held back, and stays there if it is to rest.
+/// The time in which a thread is busy with a request that it has read. If it is to rest it
+/// stays here at its end, and what was held back is answered before.
 #[derive(Debug)]
 struct Turn<'a>(&'a LxcFs);
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let Self(filesystem) = self;
-        filesystem.work_on_held();
-        filesystem.drain.pass();
+        if filesystem.drain.is_asked() {
+            filesystem
+                .fairness
+                .work_on_all(|work| filesystem.work_on(work));
+            filesystem.drain.rest();
+        }
     }
 }
 
@@ -109,21 +113,19 @@ impl LxcFs {
     pub fn connect(&self, notifier: Notifier, connection: OwnedFd, can_resend: bool) {
         self.triggers.start(notifier.clone());
         self.sizes.connect(notifier);
-        let connection = Arc::new(connection);
-        self.linger.connect(Arc::clone(&connection));
+        self.linger.connect(connection);
         if !can_resend {
             return;
         }
         let filesystem = self.clone();
-        let late = thread::Builder::new()
-            .name("late".to_owned())
-            .spawn(move || {
-                filesystem
-                    .fairness
-                    .work_on_late(|work| filesystem.work_on(work));
-            });
-        match late {
-            Ok(_) => self.fairness.connect(connection),
+        let turns = thread::Builder::new().name("turns".to_owned());
+        let turns = turns.spawn(move || {
+            filesystem
+                .fairness
+                .work_in_turn(|work| filesystem.work_on(work));
+        });
+        match turns {
+            Ok(_) => self.fairness.enable(),
             Err(error) => log::error!("containers will not take turns: {error}"),
         }
     }
@@ -148,11 +150,12 @@ impl LxcFs {
             reader: reader(request),
         };
         let container = self.views.container_seen_last(by.reader);
-        if self.fairness.is_to_hold(container, by.reader) {
-            let work = Work(Box::new(move |filesystem| work(filesystem, by)));
-            self.fairness.hold(container, work);
-        } else {
-            work(self, by);
+        if !self.fairness.is_to_hold(container, by.reader) {
+            return work(self, by);
+        }
+        let work = Work(Box::new(move |filesystem| work(filesystem, by)));
+        if let Some(work) = self.fairness.hold(container, work) {
+            self.work_on(work);
         }
     }
 
@@ -164,17 +167,5 @@ impl LxcFs {
         // Others are held back or have just been.
         self.linger.keep_off();
         work(self);
-    }
-
-    /// Works on requests that were held back: as long as none waits in the kernel's queue,
-    /// or on all of them if this thread is to rest then.
-    fn work_on_held(&self) {
-        if self.drain.is_asked() {
-            self.fairness.end(|work| self.work_on(work));
-        } else {
-            while let Some(work) = self.fairness.next() {
-                self.work_on(work);
-            }
-        }
     }
 }

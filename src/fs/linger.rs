@@ -13,8 +13,8 @@
 //! the last one for a while.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ const CROWD_NSEC: u64 = 10_000_000;
 /// The connection to wait on, and whether that is worth while.
 #[derive(Debug, Default)]
 pub struct Linger {
-    connection: OnceLock<Arc<OwnedFd>>,
+    connection: OnceLock<OwnedFd>,
     /// Whether a thread waits.
     occupied: AtomicBool,
     /// The thread that opened a file last, and when.
@@ -60,7 +60,7 @@ pub struct Linger {
 
 impl Linger {
     /// From now on there is something to wait for.
-    pub fn connect(&self, connection: Arc<OwnedFd>) {
+    pub fn connect(&self, connection: OwnedFd) {
         let _ = self.connection.set(connection);
     }
 

@@ -5,16 +5,19 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use lxcfs::host::kernel_is_since;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::common::daemon::binary;
 use crate::common::figures::keyed;
 use crate::common::{
-    Daemon, alone, beside_others, open_fds, patience, run, skip, slowness, wait_for,
+    Cell, Daemon, Limits, alone, beside_others, open_fds, patience, run, skip, slowness, wait_for,
 };
 use crate::crash::{SLOW, all_seen, eight_readers, server_of};
 use crate::faults::FAULT;
 use crate::unit::install;
+use crate::watcher::Watcher;
 
 /// Another version of the program, which `scripts/test` has built.
 pub fn other_version() -> Option<std::path::PathBuf> {
@@ -80,6 +83,35 @@ fn upgrades_under_load(options: &[&str], scenario: &str) {
     assert!(daemon.is_running());
     assert_eq!(open_fds(daemon.pid()), fds, "fds of the holder");
     drop(cells);
+}
+
+/// Beside others a container with many readers is held back.
+#[test]
+fn requests_that_wait_for_their_turn_survive_restarts_and_kills() {
+    if !kernel_is_since(6, 9) {
+        skip!("a kernel before 6.9 cannot send requests again");
+    }
+    let _turn = alone();
+    let daemon = Daemon::start(&[]);
+    let (cells, mut watchers) = eight_readers(&daemon);
+    let noisy = Cell::start(&Limits {
+        memory_bytes: Some(900 << 20),
+        ..Limits::default()
+    });
+    let proc = daemon.path("proc");
+    watchers.push(Watcher::start(noisy.inside(), &proc, 64, Duration::ZERO));
+    for round in 0..20 {
+        std::thread::sleep(Duration::from_millis(200) * slowness());
+        if round % 2 == 0 {
+            take_over(&daemon);
+        } else {
+            let _ = kill(Pid::from_raw(server_of(&daemon)), Signal::SIGKILL);
+        }
+    }
+    let seen = all_seen(watchers);
+    seen.report("10 x SIGUSR1, 10 x SIGKILL beside 64 readers without a pause");
+    seen.assert_nothing_wrong();
+    drop((cells, noisy));
 }
 
 #[test]
