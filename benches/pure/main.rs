@@ -170,7 +170,6 @@ fn of_cpus(criterion: &mut Criterion) {
             context_switches: 70_110,
             btime_sec: 1_795_317_267,
             processes: 633,
-            last_pid: 12,
             procs_running: 1,
             procs_blocked: 0,
             softirqs: &softirqs,

@@ -88,7 +88,7 @@ pub struct Activity {
     pub interrupts: u64,
     /// Its share of the host's context switches.
     pub context_switches: u64,
-    /// Its share of the host's forks.
+    /// Its share of the host's forks; at least the highest pid that was noted.
     pub forks: u64,
     /// Its share of the host's softirqs, by kind.
     pub softirqs: Vec<u64>,
@@ -217,6 +217,12 @@ impl Container {
         })
     }
 
+    /// There have been at least as many forks as this `pid` says.
+    pub fn note_pid(&self, pid: u64) {
+        let mut state = self.state.lock();
+        state.highest_pid = state.highest_pid.max(pid);
+    }
+
     /// CPU time since the container's start on the CPUs it is `shown`, and its share of
     /// what the host counts along with CPU time.
     ///
@@ -267,7 +273,7 @@ impl Container {
                 idle_nsec: state.cpu.total().idle_nsec,
                 interrupts: counters.get(0),
                 context_switches: counters.get(1),
-                forks: counters.get(2),
+                forks: counters.get(2).max(state.highest_pid),
                 softirqs: (3..3 + softirqs.len())
                     .map(|index| counters.get(index))
                     .collect(),

@@ -27,6 +27,8 @@ pub(super) struct State {
     pub(super) disk_times: HashMap<DeviceNumber, DiskTime>,
     pub(super) load: Option<KeptLoad>,
     pub(super) vm_counters: VmCounters,
+    /// The highest pid that there was when a reader asked.
+    pub(super) highest_pid: u64,
     // The last good values, for when a source fails.
     pub(super) memory: Memory,
     pub(super) cpus_shown: CpuSet,
@@ -52,6 +54,7 @@ stored!(State {
     io,
 } later {
     vm_counters,
+    highest_pid,
 } except {
     tasks,
     memory_nodes,

@@ -255,10 +255,10 @@ impl Views {
 
     fn stat(&self, reader: &Reader, out: &mut Vec<u8>) -> Result<(), Gone> {
         let resolved = &*reader.resolved;
+        let container = &resolved.container;
+        let tasks = container.tasks(&self.host, reader.tid, reader.lull)?;
+        container.note_pid(reader.last_pid(&tasks, &self.host.proc));
         let activity = self.activity(reader, &self.shown(reader)?)?;
-        let tasks = resolved
-            .container
-            .tasks(&self.host, reader.tid, reader.lull)?;
         let host = self.host.stat();
         let input = view::stat::Input {
             cpus: &activity.cpus,
@@ -267,7 +267,6 @@ impl Views {
             context_switches: activity.context_switches,
             btime_sec: btime_sec(host.btime_sec.unwrap_or(0), resolved.time_offset_nsec),
             processes: activity.forks,
-            last_pid: reader.last_pid(&tasks, &self.host.proc),
             procs_running: tasks.running + 1,
             procs_blocked: tasks.blocked,
             softirqs: &activity.softirqs,

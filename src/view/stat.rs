@@ -17,11 +17,8 @@ pub struct Input<'a> {
     pub context_switches: u64,
     /// Boot time in seconds since 1970, from which start times of processes count.
     pub btime_sec: u64,
-    /// Forks of the container's share.
+    /// Forks.
     pub processes: u64,
-    /// The newest pid in the reader's pid namespace, at least so many forks
-    /// happened there.
-    pub last_pid: u64,
     /// Runnable threads; the reader itself is one.
     pub procs_running: u64,
     /// Threads that wait for I/O.
@@ -68,7 +65,7 @@ pub fn render(input: &Input<'_>, out: &mut Vec<u8>) {
     put(out, "\n");
     put_line(out, "ctxt ", input.context_switches);
     put_line(out, "btime ", input.btime_sec);
-    put_line(out, "processes ", input.processes.max(input.last_pid));
+    put_line(out, "processes ", input.processes);
     put_line(out, "procs_running ", input.procs_running.max(1));
     put_line(out, "procs_blocked ", input.procs_blocked);
     put(out, "softirq ");
@@ -160,8 +157,7 @@ mod tests {
             interrupt_columns: 5,
             context_switches: 815,
             btime_sec: 1_795_314_241,
-            processes: 12,
-            last_pid: 40,
+            processes: 40,
             procs_running: 0,
             procs_blocked: 2,
             softirqs,

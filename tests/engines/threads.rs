@@ -6,21 +6,24 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::common::{Cell, Daemon, Inside, Limits, beside_others, patience, wait_for};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::common::{Cell, Daemon, Inside, Limits, beside_others, children, patience, wait_for};
 
 /// Longer than a text serves.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Does what it is told on its standard input; `ask` has it tell `procs_running`, which it reads without
+/// Does what it is told on its standard input; `ask KEY` has it tell that figure of `stat`, which it reads without
 /// another process.
 const SHELL: &str = r#"
     while read -r order; do
         case $order in
-        ask)
+        ask\ *)
             while read -r key value; do
-                case $key in procs_running) running=$value ;; esac
+                case $key in ${order#ask }) figure=$value ;; esac
             done < "$1"
-            echo "$running" ;;
+            echo "$figure" ;;
         *)  eval "$order"
             echo "$!" ;;
         esac
@@ -56,8 +59,14 @@ impl Shell {
     }
 
     fn running(&mut self) -> u64 {
+        self.ask("procs_running")
+    }
+
+    /// A figure of `stat`, of a text of its own.
+    #[track_caller]
+    fn ask(&mut self, key: &str) -> u64 {
         sleep(PAUSE);
-        self.order("ask")
+        self.order(&format!("ask {key}"))
     }
 
     /// Reads until a reader in steady circumstances is known as well as can be.
@@ -142,4 +151,29 @@ fn a_thread_that_is_moved_in_for_another_is_seen_at_once() {
     let _ = busy.wait();
     move_to(sleeper, &cell, false);
     assert_eq!(seen, [2, 1, 2]);
+}
+
+#[test]
+fn processes_does_not_fall_when_the_newest_process_ends() {
+    let _turn = beside_others();
+    let mut daemon = Daemon::start(&[]);
+    let cell = Cell::start(&Limits::default());
+    let mut shell = Shell::start(&cell, &daemon);
+    let pids: Vec<u64> = (0..100).map(|_| shell.order("sleep 1000 &")).collect();
+    let before = shell.ask("processes");
+    assert!(pids.iter().all(|pid| before >= *pid), "{before}");
+    let pids: Vec<String> = pids.iter().map(u64::to_string).collect();
+    shell.order(&format!("kill {}; wait", pids.join(" ")));
+    let after = shell.ask("processes");
+    assert!(after >= before, "{before}, then {after}");
+    // Nor does a server forget it that is killed.
+    for server in children(daemon.pid()) {
+        let _ = kill(Pid::from_raw(server), Signal::SIGKILL);
+    }
+    let after = shell.ask("processes");
+    assert!(
+        after >= before,
+        "{before}, then {after} after another server came"
+    );
+    assert!(daemon.is_running(), "{}", daemon.log());
 }

@@ -4,6 +4,7 @@
 //! blocks for the content of snapshots that are delivered in parts. Callers keep apart
 //! what concerns handles of one bucket.
 
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -76,28 +77,38 @@ impl Snapshots {
             return;
         };
         self.free(slot);
-        match progress {
+        let is_filled = self.fill(slot, handle, progress).is_some();
+        // Not before: the server may be killed at any time, and the reader asks the next one to
+        // go on.
+        let mut has_freed = false;
+        for other in self.slots_of(handle).filter(|other| !ptr::eq(*other, slot)) {
+            self.free(other);
+            has_freed = true;
+        }
+        if has_freed && !is_filled {
+            self.fill(slot, handle, progress);
+        }
+    }
+
+    /// Fills a slot that is empty; `None` if there is no room for the content.
+    fn fill(&self, slot: &Slot, handle: u64, progress: &Progress) -> Option<()> {
+        let (extent, sum) = match progress {
             Progress::Wholly(length) => {
-                let Ok(length) = u32::try_from(*length) else {
-                    return;
-                };
                 let extent = Extent {
-                    length,
+                    length: u32::try_from(*length).ok()?,
                     first_block: None,
                 };
-                store(slot, handle, extent, 0);
+                (extent, 0)
             }
-            Progress::Partly(content) => {
-                if let Some((extent, sum)) = self.keep(content) {
-                    store(slot, handle, extent, sum);
-                }
-            }
-        }
+            Progress::Partly(content) => self.keep(content)?,
+        };
+        store(slot, handle, extent, sum);
+        Some(())
     }
 
     /// What was recorded of a file.
     pub(in crate::fs) fn get(&self, handle: u64) -> Option<Progress> {
-        let slot = self.slot_of(handle)?;
+        let slot = self.slots_of(handle).next()?;
         let (_, extent, expected) = load(slot)?;
         let Some(words) = self.content(extent) else {
             return Some(Progress::Wholly(u64::from(extent.length)));
@@ -116,9 +127,7 @@ impl Snapshots {
 
     /// Forgets a file.
     pub(in crate::fs) fn remove(&self, handle: u64) {
-        if let Some(slot) = self.slot_of(handle) {
-            self.free(slot);
-        }
+        self.slots_of(handle).for_each(|slot| self.free(slot));
     }
 
     fn bucket(&self, handle: u64) -> &[Slot] {
@@ -129,16 +138,17 @@ impl Snapshots {
             .unwrap_or_default()
     }
 
-    fn slot_of(&self, handle: u64) -> Option<&Slot> {
-        let mut slots = self.bucket(handle).iter();
-        slots.find(|[owner, ..]| owner.load(Ordering::Relaxed) == handle)
+    /// The slot of this handle; two if a server was killed before it had emptied the older one.
+    fn slots_of(&self, handle: u64) -> impl Iterator<Item = &Slot> {
+        let slots = self.bucket(handle).iter();
+        slots.filter(move |[owner, ..]| owner.load(Ordering::Relaxed) == handle)
     }
 
-    /// The slot of this handle, else a free one, else the one with the oldest handle.
+    /// A free slot, else that of this handle, else the one with the oldest handle.
     fn slot_for(&self, handle: u64) -> Option<&Slot> {
-        self.slot_of(handle).or_else(|| {
-            let slots = self.bucket(handle).iter();
-            slots.min_by_key(|[owner, ..]| owner.load(Ordering::Relaxed))
+        self.bucket(handle).iter().min_by_key(|[owner, ..]| {
+            let owner = owner.load(Ordering::Relaxed);
+            (owner != 0, owner != handle, owner)
         })
     }
 

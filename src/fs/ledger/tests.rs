@@ -78,6 +78,54 @@ fn the_latest_record_of_a_handle_counts() {
     assert_eq!(snapshots(&memory).get(7), None);
 }
 
+/// How many slots are in use.
+fn used_slots(memory: &OwnedFd) -> usize {
+    let mapped = SharedMemory::map(memory, WORDS).unwrap();
+    let used = |word: &usize| mapped.words()[*word].load(Ordering::Relaxed) != 0;
+    SLOTS.step_by(4).filter(used).count()
+}
+
+/// A server that is killed in the midst of `put` has the next one read the file anew.
+#[test]
+fn no_stray_bytes_at_the_end_when_the_server_was_killed_while_it_noted_that() {
+    let memory = memory();
+    let first = snapshots(&memory);
+    first.put(7, &partly(b"some content"));
+    let mapped = SharedMemory::map(&memory, WORDS).unwrap();
+    let word = |word: usize| mapped.words()[word].load(Ordering::Relaxed);
+    let before: Vec<u64> = (0..WORDS).map(word).collect();
+    let old = used_slot(&memory);
+    first.put(7, &Progress::Wholly(12));
+    let new = used_slot(&memory);
+    assert_ne!(old, new, "the new record takes the place of the old one");
+    // What there was before the old one was emptied.
+    let restore_old = || {
+        for (word, value) in before.iter().enumerate().skip(old).take(4) {
+            spoil(&memory, word, *value);
+        }
+    };
+    restore_old();
+    assert_eq!(used_slots(&memory), 2);
+    let next = snapshots(&memory);
+    assert!(next.get(7).is_some());
+    next.put(7, &Progress::Wholly(12));
+    assert_eq!(used_slots(&memory), 1);
+    assert_eq!(next.get(7), Some(Progress::Wholly(12)));
+    restore_old();
+    next.remove(7);
+    assert_eq!(used_slots(&memory), 0);
+}
+
+#[test]
+fn content_is_replaced_where_there_is_no_room_for_both() {
+    let memory = memory();
+    let first = snapshots(&memory);
+    let large = |byte| partly(&vec![byte; (3 << 20) / 2]);
+    first.put(7, &large(1));
+    first.put(7, &large(2));
+    assert_eq!(snapshots(&memory).get(7), Some(large(2)));
+}
+
 #[test]
 fn a_full_bucket_forgets_its_oldest_file() {
     let memory = memory();
