@@ -2,7 +2,7 @@
 //!
 //! `docs/ARCHITECTURE.md` is the map. Imports run downwards only:
 //! `commands -> {doctor, nri} -> {attach, remount} -> places -> session -> fs -> {container, view} -> {cgroup, host} -> parse`,
-//! with [`sys`] as the thin layer of system calls, and [`scratch`], below all of them.
+//! with [`sys`], the thin layer of system calls, below all of them.
 
 pub mod attach;
 pub mod cgroup;
@@ -17,7 +17,6 @@ pub mod nri;
 pub mod parse;
 pub mod places;
 pub mod remount;
-pub mod scratch;
 pub mod session;
 pub mod sys;
 pub mod view;

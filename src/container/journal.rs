@@ -25,17 +25,12 @@ use self::region::COPY_HEAD_BYTES;
 use self::store::{Left, Place, Store};
 use self::stored::{Stored, stored};
 use crate::cgroup::Directory;
-use crate::scratch::Scratch;
 
 /// The layout of the file. To be raised when a type that is [`Stored`] gains or loses a
 /// field, or when one changes its meaning; the server that is started then drops what the
 /// older one left. Not so for a field that is added to `State` as its last one, in `later`:
 /// servers that know less skip it, and those that know more do without it.
 pub(super) const VERSION: u64 = 1;
-
-thread_local! {
-    static COPY: Scratch = const { Scratch::new() };
-}
 
 /// The file, shared by all containers.
 #[derive(Debug)]
@@ -160,15 +155,11 @@ impl Record {
     pub(super) fn write(&self, encode: impl FnOnce(&mut Vec<u8>) -> bool) {
         let Some(store) = &self.store else { return };
         let mut writer = self.writer.lock();
-        let written = |copy: &mut Vec<u8>| {
-            copy.resize(COPY_HEAD_BYTES, 0);
-            if writer.is_retired || !encode(copy) {
-                return Ok(());
-            }
-            writer.write(store, copy)
-        };
-        // One for each container would be most of what a container takes.
-        if let Err(error) = COPY.with(|scratch| scratch.with(written)) {
+        let mut copy = vec![0; COPY_HEAD_BYTES];
+        if writer.is_retired || !encode(&mut copy) {
+            return;
+        }
+        if let Err(error) = writer.write(store, &mut copy) {
             store.report(&error);
         }
     }

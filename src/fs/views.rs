@@ -25,14 +25,9 @@ use crate::host::{Host, boottime_nsec};
 use crate::parse::cpu_list::CpuSet;
 use crate::parse::diskstats::Device;
 use crate::parse::meminfo::MemInfo;
-use crate::scratch::Scratch;
 use crate::sys::write_watch::WriteWatch;
 use crate::view;
 use crate::view::swaps::SwapView;
-
-thread_local! {
-    static TEXT: Scratch = const { Scratch::new() };
-}
 
 /// All views of all containers.
 #[derive(Debug)]
@@ -221,11 +216,9 @@ impl Views {
     }
 
     fn render_for(&self, file: ProcFile, reader: &Reader) -> Result<Arc<[u8]>, Gone> {
-        let text = |out: &mut Vec<u8>| {
-            self.render_to(file, reader, out)?;
-            Ok(Arc::from(out.as_slice()))
-        };
-        TEXT.with(|scratch| scratch.with(text))
+        let mut text = Vec::new();
+        self.render_to(file, reader, &mut text)?;
+        Ok(text.into())
     }
 
     fn render_to(&self, file: ProcFile, reader: &Reader, out: &mut Vec<u8>) -> Result<(), Gone> {
