@@ -101,12 +101,18 @@ pub struct Resolved {
     lull: Option<Lull>,
     last_used_nsec: AtomicU64,
     // Held so that the inode numbers of the place stay these namespaces' own.
-    _pid_namespace: Option<Arc<PidNamespace>>,
+    pid_namespace: Option<Arc<PidNamespace>>,
     _cgroup_namespace: Option<Arc<CgroupNamespace>>,
     _time_namespace: Option<OwnedFd>,
 }
 
 impl Resolved {
+    /// Whether the readers count pids of their own.
+    #[must_use]
+    pub fn has_pid_namespace(&self) -> bool {
+        self.pid_namespace.is_some()
+    }
+
     /// Whether readers in the place may still be taken for readers of this container.
     /// `lull` is the present one.
     pub(super) fn is_trusted(&self, now_nsec: u64, lull: Option<Lull>) -> bool {

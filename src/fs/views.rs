@@ -250,7 +250,11 @@ impl Views {
         let resolved = &*reader.resolved;
         let container = &resolved.container;
         let tasks = container.tasks(&self.host, reader.tid, reader.lull)?;
-        container.note_pid(reader.last_pid(&tasks, &self.host.proc));
+        let last_pid = reader.last_pid(&tasks, &self.host.proc);
+        // The host's numbers are far beyond those of others in the container.
+        if resolved.has_pid_namespace() {
+            container.note_pid(last_pid);
+        }
         let activity = self.activity(reader, &self.shown(reader)?)?;
         let host = self.host.stat();
         let input = view::stat::Input {
@@ -259,7 +263,7 @@ impl Views {
             interrupt_columns: host.interrupt_columns,
             context_switches: activity.context_switches,
             btime_sec: btime_sec(host.btime_sec.unwrap_or(0), resolved.time_offset_nsec),
-            processes: activity.forks,
+            processes: activity.forks.max(last_pid),
             procs_running: tasks.running + 1,
             procs_blocked: tasks.blocked,
             softirqs: &activity.softirqs,

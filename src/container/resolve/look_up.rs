@@ -79,7 +79,7 @@ impl Containers {
             looked_up_nsec: now_nsec,
             lull,
             last_used_nsec: AtomicU64::new(now_nsec),
-            _pid_namespace: pid_namespace,
+            pid_namespace,
             _cgroup_namespace: cgroup_namespace,
             _time_namespace: time_namespace,
         })
