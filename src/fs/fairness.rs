@@ -32,6 +32,8 @@ const LATEST: usize = 64;
 
 /// How long the thread for what is held works before it rests for as long.
 const STINT: Duration = Duration::from_micros(200);
+/// It rests no longer, though a request was held up.
+const LONGEST_REST: Duration = Duration::from_millis(10);
 
 /// Requests that are held at the most.
 const MOST_HELD: usize = 1024;
@@ -199,7 +201,7 @@ impl<T> Fairness<T> {
                 work(request);
             }
             drop(at_work);
-            thread::sleep(start.elapsed());
+            thread::sleep(start.elapsed().min(LONGEST_REST));
             let mut held = self.held.lock();
             while held.count == 0 {
                 self.comes.wait(&mut held);

@@ -51,6 +51,8 @@ fn upgrades_under_load(options: &[&str], scenario: &str) {
     install(&versions[1], &place);
     let _turn = alone();
     let mut daemon = Daemon::start_program_with(&place, options, &[(FAULT, SLOW)]);
+    // The first one has inherited what this program was started with.
+    take_over(&daemon);
     let fds = open_fds(daemon.pid());
     let (cells, watchers) = eight_readers(&daemon);
     // Under emulation it is the newer kernel that matters, not how often.

@@ -30,12 +30,13 @@ mod tsar;
 mod util_linux;
 
 use common::docker::Docker;
-use common::{Daemon, skip};
+use common::{Daemon, beside_others, skip};
 use stand::Stand;
 use table::Table;
 
 /// Every tool in a container with these limits.
 fn battery(limits: &str) {
+    let _turn = beside_others();
     let docker = match Docker::get() {
         Ok(docker) => docker,
         Err(why) => skip!("{why}"),

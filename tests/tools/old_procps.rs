@@ -8,7 +8,9 @@ use crate::common::cgroup::cgroup_version;
 use crate::common::daemon::binary;
 use crate::common::docker::{Docker, Image, SIX_FILES, options, proc_volumes};
 use crate::common::figures::numbers;
-use crate::common::{Daemon, Ran, has, images, patience, report, run_within, skip, unique};
+use crate::common::{
+    Daemon, Ran, alone, beside_others, has, images, patience, report, run_within, skip, unique,
+};
 use crate::truth::{host_uptime, now_seconds};
 
 const SUITES: [&str; 2] = ["bullseye", "bookworm"];
@@ -104,6 +106,8 @@ fn root_of(suite: &str) -> Result<tempfile::TempDir, String> {
 
 #[test]
 fn old_ps_is_right_in_lxcfs_run() {
+    // It would take the views of any daemon that is mounted, and lose them when that one ends.
+    let _turn = alone();
     for suite in SUITES {
         let root = match root_of(suite) {
             Ok(root) => root,
@@ -129,6 +133,7 @@ fn old_ps_is_right_in_lxcfs_run() {
 
 #[test]
 fn old_ps_is_right_in_lxc_with_a_time_offset() {
+    let _turn = beside_others();
     if !has("lxc-execute") || !Path::new("/usr/share/lxcfs/lxc.mount.hook").exists() {
         skip!("lxc and the mount hook of the lxcfs package are not installed");
     }
@@ -175,6 +180,7 @@ fn old_ps_is_right_in_lxc_with_a_time_offset() {
 /// the ages of processes can be the container's.
 #[test]
 fn old_ps_in_docker_is_right_with_the_uptime_of_the_host() {
+    let _turn = beside_others();
     let docker = match Docker::get() {
         Ok(docker) => docker,
         Err(why) => skip!("{why}"),

@@ -2,7 +2,7 @@
 
 use crate::common::docker::{Docker, Image, proc_volumes};
 use crate::common::figures::numbers;
-use crate::common::{Daemon, skip};
+use crate::common::{Daemon, beside_others, skip};
 use crate::stand::{BTIME, FILE, Observed, SYSINFO, Stand};
 use crate::table::Fact::{Busy, Cpus, Disk, Load, Memory, Uptime};
 use crate::table::{Table, Verdict};
@@ -211,6 +211,7 @@ fn atop(stand: &Stand, table: &mut Table) {
 /// A container's first process need not wait for others. Atop gives up when it finds more processes than threads.
 #[test]
 fn atop_goes_on_where_processes_have_ended_and_nobody_waits_for_them() {
+    let _turn = beside_others();
     let docker = match Docker::get() {
         Ok(docker) => docker,
         Err(why) => skip!("{why}"),
