@@ -10,7 +10,8 @@
 //! for milliseconds when another reader comes. Readers who wait for an answer use no CPU.
 //!
 //! Which container a request is of is only guessed here, so the order is all that depends on
-//! it. Readers that nobody knows yet share the turn of one container.
+//! it. Readers that nobody knows yet share the turn of one container, and nobody rests for
+//! them: each may be of another one, and read just this once.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -140,7 +141,7 @@ impl<T> Held<T> {
         self.count += 1;
     }
 
-    fn pop(&mut self) -> Option<T> {
+    fn pop(&mut self) -> Option<(Container, T)> {
         let container = self.turns.pop_front()?;
         let own = self.by_container.get_mut(&container)?;
         let request = own.pop_front()?;
@@ -150,7 +151,7 @@ impl<T> Held<T> {
         } else {
             self.turns.push_back(container);
         }
-        Some(request)
+        Some((container, request))
     }
 }
 
@@ -193,15 +194,19 @@ impl<T> Fairness<T> {
     /// Works on what is held, for ever.
     pub fn work_in_turn(&self, work: impl Fn(T)) {
         loop {
-            let start = Instant::now();
+            let mut worked = Duration::ZERO;
             let at_work = self.at_work.lock();
-            while start.elapsed() < STINT
-                && let Some(request) = self.pop()
+            while worked < STINT
+                && let Some((container, request)) = self.pop()
             {
+                let start = Instant::now();
                 work(request);
+                if container.is_some() {
+                    worked += start.elapsed();
+                }
             }
             drop(at_work);
-            thread::sleep(start.elapsed().min(LONGEST_REST));
+            thread::sleep(worked.min(LONGEST_REST));
             let mut held = self.held.lock();
             while held.count == 0 {
                 self.comes.wait(&mut held);
@@ -212,13 +217,13 @@ impl<T> Fairness<T> {
     /// Works on all that is held. When it returns nobody else works on what was held by
     /// this thread.
     pub fn work_on_all(&self, work: impl Fn(T)) {
-        while let Some(request) = self.pop() {
+        while let Some((_, request)) = self.pop() {
             work(request);
         }
         drop(self.at_work.lock());
     }
 
-    fn pop(&self) -> Option<T> {
+    fn pop(&self) -> Option<(Container, T)> {
         self.held.lock().pop()
     }
 }
@@ -239,7 +244,9 @@ mod tests {
     }
 
     fn all(fairness: &Fairness<u32>) -> Vec<u32> {
-        std::iter::from_fn(|| fairness.pop()).collect()
+        std::iter::from_fn(|| fairness.pop())
+            .map(|(_, request)| request)
+            .collect()
     }
 
     /// Whether the last one of so many requests is to be held back, each by another thread.
@@ -288,7 +295,7 @@ mod tests {
         for (container, request) in [(NOISY, 1), (NOISY, 2), (NOISY, 3), (OTHER, 10), (None, 20)] {
             assert_eq!(fairness.hold(container, request), None);
         }
-        assert_eq!(fairness.pop(), Some(1));
+        assert_eq!(fairness.pop(), Some((NOISY, 1)));
         // One that comes now does not wait behind what the noisy one has left.
         assert_eq!(fairness.hold(OTHER, 11), None);
         assert_eq!(all(&fairness), [10, 20, 2, 11, 3]);
