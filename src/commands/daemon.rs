@@ -3,21 +3,23 @@
 //! This is the holder's process. What it knows how to do without the files of the system is
 //! in [`crate::session::holder`].
 
-use std::ffi::OsString;
+use std::ffi::{CStr, OsStr, OsString};
 use std::io::{Seek, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
-use std::thread;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::prctl;
 use nix::unistd::{geteuid, getpid};
 use sd_notify::NotifyState;
 
-use crate::cli::{DaemonArgs, VERSION};
+use super::installed;
+use crate::cli::DaemonArgs;
 use crate::config;
 use crate::session::control::Control;
 use crate::session::held::Held;
@@ -30,11 +32,11 @@ use crate::sys::exec::{self, Named, Program};
 /// another time.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long the program that is installed now may take to say that it can go on.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// What a service manager tells the process that it started, and no child of it.
 const MANAGERS_VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_PID", "FDSTORE"];
+
+/// The name of the process, by which others look for it.
+const NAME: &CStr = c"lxcfs";
 
 /// Variable that tells a daemon that takes over that SIGUSR2 has switched the views off.
 const VIEWS_OFF: &str = "LXCFS_VIEWS_OFF";
@@ -51,6 +53,9 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
         bail!("only root can mount for all users; run it as root");
     }
     let inherited = exec::inherited().context("cannot take over the fds handed to this process")?;
+    // One that was executed as /proc/self/exe has another name.
+    prctl::set_name(NAME).context("cannot set the name of this process")?;
+    let installed = installed::path()?;
     report_compatible_options(args);
     holder::block_signals().context("cannot block signals")?;
     let pid_file = PidFile::lock(
@@ -68,9 +73,10 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
     });
     let patience = sd_notify::watchdog_enabled().unwrap_or(PATIENCE);
     let (control, servers_end) = Control::pair().context("cannot make a pair of sockets")?;
-    let program = server_program(&held, servers_end).context("cannot make a server ready")?;
+    let program = server_program(installed::this(&installed), &held, servers_end)
+        .context("cannot make a server ready")?;
     let manager = Manager {
-        program: installed_program().context("cannot tell the path of this program")?,
+        program: installed.clone(),
         mountpoint: mount.mountpoint().to_owned(),
         interval: patience / 4,
         pinged: Instant::now(),
@@ -80,7 +86,6 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
         .context("cannot wait for signals")?;
     match holder.run() {
         Ok(Outcome::TakeOver) => {
-            let installed = installed_program()?;
             mount.leave();
             become_installed(&installed, &held, holder.views_off())
         }
@@ -146,8 +151,7 @@ fn forget(stored: bool, held: &Held) {
     }
 }
 
-/// This very program, also when another one lies at its path by now.
-fn server_program(held: &Held, control: std::os::fd::OwnedFd) -> std::io::Result<Program> {
+fn server_program(path: &Path, held: &Held, control: OwnedFd) -> std::io::Result<Program> {
     let mut arguments: Vec<OsString> = std::env::args_os().collect();
     arguments.insert(1.min(arguments.len()), "serve".into());
     let mut fds = held.copies()?;
@@ -155,16 +159,7 @@ fn server_program(held: &Held, control: std::os::fd::OwnedFd) -> std::io::Result
         name: CONTROL.to_owned(),
         fd: control,
     });
-    let path = "/proc/self/exe".as_ref();
-    Program::new(path, &arguments, &MANAGERS_VARIABLES, &[], &fds)
-}
-
-/// The path that this program was started by; a newer version may lie there later.
-fn installed_program() -> std::io::Result<PathBuf> {
-    match std::env::args_os().next().map(PathBuf::from) {
-        Some(path) if path.is_absolute() => Ok(path),
-        _ => std::env::current_exe(),
-    }
+    Program::new(path.as_os_str(), &arguments, &MANAGERS_VARIABLES, &[], &fds)
 }
 
 /// Makes way for the program at `path`, with everything it needs to go on.
@@ -173,9 +168,12 @@ fn become_installed(path: &Path, held: &Held, views_off: bool) -> anyhow::Result
     let copies = held.copies().context("cannot hand over the connection")?;
     let mut failure = Errno::ENOENT;
     // If the installed one cannot be executed after all, this one goes on.
-    for path in [path, Path::new("/proc/self/exe")] {
-        let views_off = [(VIEWS_OFF, if views_off { "1" } else { "0" })];
-        let program = Program::new(path.as_os_str(), &arguments, &[], &views_off, &copies)?;
+    for program in [path, installed::this(path)] {
+        let variables = [
+            (VIEWS_OFF, OsStr::new(if views_off { "1" } else { "0" })),
+            (installed::PATH_VARIABLE, path.as_os_str()),
+        ];
+        let program = Program::new(program.as_os_str(), &arguments, &[], &variables, &copies)?;
         failure = program.execute();
     }
     Err(failure).context("cannot execute this program again")
@@ -208,7 +206,7 @@ impl Owner for Manager {
 
     fn may_take_over(&mut self) -> bool {
         let path = self.program.display();
-        match version_of(&self.program) {
+        match installed::version_of(&self.program) {
             Ok(version) => {
                 log::info!("going on with {path}, version {version}");
                 true
@@ -218,45 +216,6 @@ impl Owner for Manager {
                 false
             }
         }
-    }
-}
-
-/// What [`say_that_it_adopts`] prints before the version.
-const ADOPTS: &str = "adopts mounts, version ";
-
-/// Answers a holder that is about to make way for this program.
-///
-/// # Errors
-/// When standard output is closed.
-pub fn say_that_it_adopts() -> anyhow::Result<ExitCode> {
-    writeln!(std::io::stdout(), "{ADOPTS}{VERSION}").context("cannot print")?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// The version of the program, if it can go on with the mount. Another make of lxcfs cannot,
-/// nor one that does not know an option: it would leave all readers waiting.
-fn version_of(program: &Path) -> anyhow::Result<String> {
-    let mut child = Command::new(program)
-        .arg("adopts")
-        .args(std::env::args_os().skip(1))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()?;
-    let deadline = Instant::now() + CHECK_TIMEOUT;
-    while child.try_wait()?.is_none() {
-        if Instant::now() >= deadline {
-            child.kill()?;
-            child.wait()?;
-            bail!("it does not say whether it can");
-        }
-        thread::sleep(Duration::from_millis(2));
-    }
-    let output = child.wait_with_output()?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    match said.trim().strip_prefix(ADOPTS) {
-        Some(version) if output.status.success() => Ok(version.to_owned()),
-        _ => bail!("it is another program, or does not know the options"),
     }
 }
 

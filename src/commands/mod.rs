@@ -7,6 +7,7 @@ pub mod deploy;
 pub mod doctor;
 pub mod generate;
 pub mod hook;
+mod installed;
 pub mod mounts;
 pub mod nri;
 pub mod print;
@@ -75,7 +76,7 @@ pub fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
         }
         Some(Command::Generate(command)) => Ok(generate::run(command)?),
         Some(Command::Serve(args)) => Ok(serve::run(args)?),
-        Some(Command::Adopts(_)) => Ok(daemon::say_that_it_adopts()?),
+        Some(Command::Adopts(_)) => Ok(installed::say_that_it_adopts()?),
         Some(Command::Stopped { unit, mountpoint }) => Ok(stopped::run(unit, mountpoint)?),
         Some(Command::Answers { file }) => {
             std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;

@@ -5,6 +5,7 @@ use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -53,7 +54,7 @@ impl Program {
         path: &OsStr,
         arguments: &[OsString],
         without: &[&str],
-        with: &[(&str, &str)],
+        with: &[(&str, &OsStr)],
         fds: &[Named],
     ) -> io::Result<Self> {
         let text = |bytes: &[u8]| CString::new(bytes).map_err(io::Error::from);
@@ -68,9 +69,13 @@ impl Program {
             }
         }
         let (count, names) = (fds.len().to_string(), names.join(":"));
-        let of_fds = [("LISTEN_FDS", count.as_str()), ("LISTEN_FDNAMES", &names)];
+        let of_fds = [
+            ("LISTEN_FDS", count.as_ref()),
+            ("LISTEN_FDNAMES", names.as_ref()),
+        ];
         for (name, value) in of_fds.iter().chain(with) {
-            environment.push(text(format!("{name}={value}").as_bytes())?);
+            let pair = [name.as_bytes(), b"=", value.as_bytes()].concat();
+            environment.push(text(&pair)?);
         }
         let parked = fds.iter().map(|named| park(&named.fd));
         Ok(Self {
@@ -132,6 +137,20 @@ impl Program {
             Err(errno) => errno,
         }
     }
+}
+
+/// The path that the kernel was told to execute this program by (`AT_EXECFN`, man:
+/// getauxval(3)). The dynamic linker, if it was started itself, puts the program's there.
+pub fn executed_path() -> Option<PathBuf> {
+    // SAFETY: the call reads the auxiliary vector of this process.
+    let pointer = unsafe { libc::getauxval(libc::AT_EXECFN) } as *const libc::c_char;
+    if pointer.is_null() {
+        return None;
+    }
+    // SAFETY: the entry is the address of a string that ends with a NUL and lives as long as
+    // the process.
+    let path = unsafe { CStr::from_ptr(pointer) };
+    Some(OsStr::from_bytes(path.to_bytes()).into())
 }
 
 fn park(fd: &OwnedFd) -> io::Result<OwnedFd> {

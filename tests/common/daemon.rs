@@ -85,14 +85,20 @@ impl Daemon {
     /// Starts another binary with some variables in its environment.
     #[track_caller]
     pub fn start_program_with(binary: &Path, args: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(binary);
+        command.envs(variables.iter().copied());
+        Self::start_command(command, args)
+    }
+
+    /// Starts the daemon by a command that lacks its arguments.
+    #[track_caller]
+    pub fn start_command(command: Command, args: &[&str]) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("lxcfs-test-")
             .tempdir()
             .expect("a temporary directory");
         let point = dir.path().join("mnt");
         fs::create_dir(&point).expect("making the mount point");
-        let mut command = Command::new(binary);
-        command.envs(variables.iter().copied());
         let mut daemon = Self::launch(command, &point, &dir.path().join("pid"), args);
         daemon.dir = Some(dir);
         daemon

@@ -16,6 +16,7 @@ mod common;
 mod crash;
 mod failing;
 mod faults;
+mod installed;
 mod planned;
 mod service;
 mod unit;

@@ -26,14 +26,14 @@ pub fn other_version() -> Option<std::path::PathBuf> {
 
 /// Takes over by signal, and waits until another server serves.
 #[track_caller]
-fn take_over(daemon: &Daemon) {
+pub fn take_over(daemon: &Daemon) {
     let before = server_of(daemon);
     daemon.signal(Signal::SIGUSR1);
     let other = wait_for(patience(10), || (server_of(daemon) != before).then_some(()));
     assert!(other.is_some(), "no takeover: {}", daemon.log());
 }
 
-fn executable(pid: i32) -> (u64, u64) {
+pub fn executable(pid: i32) -> (u64, u64) {
     let metadata = fs::metadata(format!("/proc/{pid}/exe")).expect("the program of a process");
     (metadata.dev(), metadata.ino())
 }
