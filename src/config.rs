@@ -20,12 +20,12 @@ pub const DEFAULT_PATH: &str = "/etc/lxcfs/lxcfs.toml";
 #[derive(Debug, Error)]
 pub enum Error {
     /// The file cannot be read.
-    #[error("cannot read the configuration {path}: {source}")]
+    #[error("cannot read the configuration {path}: {cause}")]
     Read {
         /// The file.
         path: PathBuf,
         /// What the system says.
-        source: io::Error,
+        cause: io::Error,
     },
     /// It says something that is not known.
     #[error("{path}, line {line}: {message}")]
@@ -102,9 +102,9 @@ pub fn read(path: Option<&Path>) -> Result<String, Error> {
         Err(error) if path.is_none() && error.kind() == io::ErrorKind::NotFound => {
             Ok(String::new())
         }
-        read => read.map_err(|source| Error::Read {
+        read => read.map_err(|cause| Error::Read {
             path: location(path).to_owned(),
-            source,
+            cause,
         }),
     }
 }

@@ -14,19 +14,24 @@ use lxcfs::commands::{self, Failure, nri};
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let outcome = match Cli::try_parse_from(arguments()) {
+    let arguments = arguments();
+    let outcome = match Cli::try_parse_from(&arguments) {
         Ok(cli) => commands::dispatch(&cli),
         Err(error) if error.use_stderr() => Err(Failure {
             exit_code: USAGE,
-            cause: anyhow::Error::msg(cli::usage_error(&error)),
+            cause: anyhow::Error::msg(cli::usage_error(&error, &arguments)),
         }),
         Err(help) => unless_enough(help.print())
             .map(|()| ExitCode::SUCCESS)
             .map_err(|error| anyhow::Error::new(error).context("cannot print").into()),
     };
     outcome.unwrap_or_else(|failure| {
-        // Nobody is left to tell if standard error is gone too.
-        let _ = writeln!(io::stderr(), "lxcfs: {:#}", failure.cause);
+        if log::log_enabled!(log::Level::Error) {
+            log::error!("{:#}", failure.cause);
+        } else {
+            // Nobody is left to tell if standard error is gone too.
+            let _ = writeln!(io::stderr(), "lxcfs: {:#}", failure.cause);
+        }
         ExitCode::from(failure.exit_code)
     })
 }

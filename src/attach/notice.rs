@@ -9,16 +9,15 @@ const SYSLOG: &str = "/dev/log";
 const PRIORITY: u32 = 3 * 8 + 4;
 
 /// Writes `sentence` to the system log, under the name `lxcfs`: engines show what a hook or
-/// a runtime writes to standard error only if it fails. Nothing happens on a host without
-/// a system log.
-pub fn log(sentence: &str) {
+/// a runtime writes to standard error only if it fails. Returns whether there is a system log
+/// that took it.
+pub fn log(sentence: &str) -> bool {
     let sentence = sentence.replace(char::is_control, " ");
     let line = format!("<{PRIORITY}>lxcfs[{}]: {sentence}", std::process::id());
     let sent = UnixDatagram::unbound().and_then(|socket| {
         socket.set_nonblocking(true)?;
         socket.send_to(line.as_bytes(), SYSLOG)
     });
-    if let Err(error) = sent {
-        log::debug!("{SYSLOG}: {error}");
-    }
+    sent.inspect_err(|error| log::debug!("{SYSLOG}: {error}"))
+        .is_ok()
 }

@@ -20,12 +20,12 @@ pub enum Error {
     #[error("the cgroup has been removed")]
     Gone,
     /// The kernel refused; a lacking file is not an error but `None`.
-    #[error("{file}: {source}")]
+    #[error("{file}: {cause}")]
     Io {
         /// Name of the file.
         file: &'static str,
         /// What the kernel answered.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The content is not what the kernel documents.
     #[error(transparent)]
@@ -362,7 +362,7 @@ fn finish<T>(file: &'static str, result: Result<T, Errno>) -> Result<T, Error> {
         Errno::ENODEV => Error::Gone,
         errno => Error::Io {
             file,
-            source: errno.into(),
+            cause: errno.into(),
         },
     })
 }

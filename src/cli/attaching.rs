@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::values::plugin_index;
+use super::values::{absolute_path, plugin_index};
 use crate::attach::{Part, USUAL, Wanted};
 use crate::nri::Switch;
 
@@ -13,7 +13,7 @@ use crate::nri::Switch;
 #[derive(Debug, Clone, Args)]
 pub struct ViewsArgs {
     /// Where lxcfs is mounted
-    #[arg(long, value_name = "DIR", default_value = USUAL)]
+    #[arg(long, value_name = "DIR", default_value = USUAL, value_parser = absolute_path)]
     pub views: PathBuf,
 
     /// Attach these only [default: all]
@@ -184,7 +184,7 @@ pub struct DetachArgs {
     pub all: bool,
 
     /// Where the lxcfs is mounted whose views go
-    #[arg(long, value_name = "DIR", default_value = USUAL, requires = "all")]
+    #[arg(long, value_name = "DIR", default_value = USUAL, requires = "all", value_parser = absolute_path)]
     pub views: PathBuf,
 }
 
@@ -192,6 +192,6 @@ pub struct DetachArgs {
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
     /// Where lxcfs is mounted
-    #[arg(long, value_name = "DIR", default_value = USUAL)]
+    #[arg(long, value_name = "DIR", default_value = USUAL, value_parser = absolute_path)]
     pub views: PathBuf,
 }

@@ -14,7 +14,7 @@ pub use self::attaching::{
     AttachArgs, DeployArgs, DetachArgs, DoctorArgs, Format, HookArgs, HookCommand, MountsArgs,
     NriArgs, RuntimeArgs, ViewsArgs,
 };
-use self::values::{cpu_limit, cpu_list, memory_limit, size};
+use self::values::{absolute_path, cpu_limit, cpu_list, memory_limit, mountpoint, size};
 use crate::attach::USUAL;
 use crate::container::CpuView;
 use crate::container::policy::{Change, Uptime};
@@ -35,7 +35,6 @@ pub const VERSION: &str = match option_env!("LXCFS_VERSION") {
     name = "lxcfs",
     version = VERSION,
     disable_version_flag = true,
-    disable_help_subcommand = true,
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     arg_required_else_help = false
@@ -71,7 +70,7 @@ pub enum Command {
     /// Print a CDI specification: the devices lxcfs.rs/view=all, mem, cpu, psi and disk
     Cdi {
         /// Where lxcfs is mounted
-        #[arg(long, value_name = "DIR", default_value = USUAL)]
+        #[arg(long, value_name = "DIR", default_value = USUAL, value_parser = absolute_path)]
         views: PathBuf,
 
         /// Let containers' starts fail if something cannot be attached
@@ -85,7 +84,7 @@ pub enum Command {
     /// Check this host and its containers
     Doctor(DoctorArgs),
     /// Be called by an engine at the start of a container
-    #[command(subcommand)]
+    #[command(subcommand, arg_required_else_help = false)]
     Hook(HookCommand),
     /// Be the runtime of an engine: add the views, then start the real one
     Runtime(RuntimeArgs),
@@ -106,7 +105,7 @@ pub enum Command {
         mountpoint: PathBuf,
     },
     /// Print or write what packages are made of
-    #[command(hide = true, subcommand)]
+    #[command(hide = true, subcommand, arg_required_else_help = false)]
     Generate(GenerateCommand),
     /// Answer requests on the fds of a holder, with the arguments of that
     #[command(hide = true)]
@@ -221,7 +220,7 @@ pub struct DaemonArgs {
     pub no_resend: bool,
 
     /// Directory to mount at, e.g. /var/lib/lxcfs
-    #[arg(required = true)]
+    #[arg(required = true, value_parser = mountpoint)]
     pub mountpoint: Option<PathBuf>,
 }
 
@@ -283,7 +282,7 @@ impl From<UptimeOrigin> for Uptime {
 /// Arguments of `lxcfs run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Memory limit; suffixes k, m, g and t count in powers of 1024
+    /// Memory limit, e.g. 50m or 1.5g; suffixes count in powers of 1024
     #[arg(short, long, value_name = "BYTES", value_parser = memory_limit, allow_hyphen_values = true)]
     pub memory: Option<u64>,
 
@@ -345,16 +344,24 @@ pub struct RemountArgs {
     pub mountpoint: PathBuf,
 }
 
-/// One sentence that says what is wrong with a command line.
+/// One sentence that says what is wrong with the command line `arguments`.
 #[must_use]
-pub fn usage_error(error: &clap::Error) -> String {
+pub fn usage_error(error: &clap::Error, arguments: &[OsString]) -> String {
     let text = error.to_string();
     let first_paragraph = text.split("\n\n").next().unwrap_or_default();
-    let sentence = first_paragraph
-        .trim_start_matches("error: ")
-        .split_ascii_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ");
+    // What follows a misspelled command is not what is wrong.
+    let misspelled = arguments.get(1).and_then(|word| {
+        let word = word.to_str()?;
+        let why = mountpoint(word).err()?;
+        (!word.starts_with('-')).then(|| format!("'{word}': {why}"))
+    });
+    let sentence = misspelled.unwrap_or_else(|| {
+        first_paragraph
+            .trim_start_matches("error: ")
+            .split_ascii_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+    });
     format!("{sentence}; see lxcfs --help")
 }
 

@@ -17,7 +17,8 @@ fn run(line: &str) -> RunArgs {
 fn refusal(line: &str) -> String {
     let error = parse(line).unwrap_err();
     assert_eq!(error.exit_code(), 2, "{line}");
-    usage_error(&error)
+    let arguments: Vec<_> = line.split_ascii_whitespace().map(OsString::from).collect();
+    usage_error(&error, &arguments)
 }
 
 #[test]
@@ -123,10 +124,36 @@ fn bad_arguments_are_refused_in_one_sentence() {
 }
 
 #[test]
+fn a_misspelled_command_is_no_mountpoint() {
+    for (line, words) in [
+        ("lxcfs runn", "did you mean run?"),
+        ("lxcfs shwo 1", "did you mean show?"),
+        ("lxcfs status", "no such command or directory"),
+        ("lxcfs -d doctr", "did you mean doctor?"),
+        ("lxcfs hook", "create-runtime"),
+        (
+            "lxcfs mounts --format docker --views lxcfs",
+            "absolute path",
+        ),
+        ("lxcfs cdi --views ./lxcfs", "absolute path"),
+        ("lxcfs help runn", "runn"),
+    ] {
+        let sentence = refusal(line);
+        assert!(sentence.contains(words), "{line}: {sentence}");
+        assert!(!sentence.contains('\n'), "{line}: {sentence}");
+    }
+    // LXCFS takes a directory beside it, and so do we.
+    let daemon = parse("lxcfs src").unwrap().daemon;
+    assert_eq!(daemon.mountpoint, Some("src".into()));
+}
+
+#[test]
 fn help_and_version_are_no_errors() {
     for (line, kind) in [
         ("lxcfs -h", ErrorKind::DisplayHelp),
         ("lxcfs run --help", ErrorKind::DisplayHelp),
+        ("lxcfs help", ErrorKind::DisplayHelp),
+        ("lxcfs help run", ErrorKind::DisplayHelp),
         ("lxcfs -v", ErrorKind::DisplayVersion),
         ("lxcfs --version", ErrorKind::DisplayVersion),
     ] {

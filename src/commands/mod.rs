@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod generate;
 pub mod hook;
 mod installed;
+mod logging;
 pub mod mounts;
 pub mod nri;
 pub mod print;
@@ -24,7 +25,6 @@ mod worker;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use log::LevelFilter;
 
 use crate::attach::fallback;
 use crate::cli::{Cli, Command};
@@ -52,7 +52,8 @@ impl From<anyhow::Error> for Failure {
 /// # Errors
 /// What the command fails with; exit code 1 unless `lxcfs run` says otherwise.
 pub fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
-    init_logging(cli);
+    logging::init(cli);
+    logging::log_panics();
     match &cli.command {
         None => Ok(daemon::run(&cli.daemon)?),
         Some(Command::Run(args)) => run::run(args),
@@ -83,21 +84,4 @@ pub fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
     }
-}
-
-/// Logs to standard error; `RUST_LOG` overrides the level.
-fn init_logging(cli: &Cli) {
-    let level = match &cli.command {
-        None if cli.daemon.debug => LevelFilter::Debug,
-        Some(Command::Serve(args)) if args.debug => LevelFilter::Debug,
-        None | Some(Command::Serve(_) | Command::Nri(_) | Command::Deploy(_)) => LevelFilter::Info,
-        Some(_) => LevelFilter::Warn,
-    };
-    env_logger::Builder::new()
-        .filter_level(level)
-        // It warns of every kind of request that is answered with ENOSYS on purpose.
-        .filter_module("fuser", LevelFilter::Error)
-        .parse_default_env()
-        .format_timestamp(None)
-        .init();
 }

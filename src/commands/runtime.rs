@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::env;
+use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -36,8 +37,7 @@ fn become_real(args: &RuntimeArgs, call: &Call) -> Result<Infallible> {
         let wanted = args.hook.wanted();
         match runtime::add(config, &wanted) {
             Err(error) if wanted.strict => return Err(error),
-            // Standard error is the container's by now.
-            Err(error) => notice::log(&format!("a container starts without views: {error:#}")),
+            Err(error) => report(&format!("a container starts without views: {error:#}")),
             Ok(()) => {}
         }
     }
@@ -46,4 +46,11 @@ fn become_real(args: &RuntimeArgs, call: &Call) -> Result<Infallible> {
         .env(STARTED, &real)
         .exec();
     Err(error).with_context(|| format!("cannot start {}", real.display()))
+}
+
+/// Standard error is the container's by now, so it is the last place to say something.
+fn report(sentence: &str) {
+    if !notice::log(sentence) {
+        let _ = writeln!(io::stderr(), "lxcfs: {sentence}");
+    }
 }

@@ -1,6 +1,7 @@
 //! The thin layer of system calls: every `unsafe` of this crate is here.
 
 pub mod aside;
+pub mod clock;
 pub mod exec;
 pub mod file;
 pub mod fuse_device;
