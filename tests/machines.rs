@@ -58,13 +58,15 @@ impl Machine {
                 panic!("{file_name}: {entry}");
             };
             let size = size.parse().unwrap();
-            let content = contents.split_off(..size).unwrap().to_vec();
+            let (content, others) = contents.split_at(size);
+            contents = others;
+            let content = content.to_vec();
             let path = path.trim_start_matches("./");
-            if let Some(path) = path.strip_prefix(&node_folder)
-                && mode.starts_with('-')
-            {
-                machine.nodes.insert(path.to_owned(), content);
-                continue;
+            if let Some(path) = path.strip_prefix(&node_folder) {
+                if mode.starts_with('-') {
+                    machine.nodes.insert(path.to_owned(), content);
+                    continue;
+                }
             }
             let inside = path.strip_prefix(&folder);
             match (mode.chars().next(), inside) {

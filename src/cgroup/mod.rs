@@ -141,8 +141,10 @@ impl Cgroup {
         let Some(mut memory) = memory else {
             return Ok(None);
         };
-        if huge_pages && let Some((version, node)) = self.accounted(Controller::Hugetlb) {
-            memory.hugetlb = hugetlb::hugetlb(version, node)?;
+        if huge_pages {
+            if let Some((version, node)) = self.accounted(Controller::Hugetlb) {
+                memory.hugetlb = hugetlb::hugetlb(version, node)?;
+            }
         }
         Ok(Some(memory))
     }

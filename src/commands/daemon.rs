@@ -146,8 +146,10 @@ fn connect(
 
 /// Takes the connection out of the fd store, so that it ends with this process.
 fn forget(stored: bool, held: &Held) {
-    if stored && let Err(error) = store::clear(held) {
-        log::warn!("the service manager still keeps the connection: {error}");
+    if stored {
+        if let Err(error) = store::clear(held) {
+            log::warn!("the service manager still keeps the connection: {error}");
+        }
     }
 }
 

@@ -145,10 +145,10 @@ fn drain(filesystem: &LxcFs, mountpoint: &Path) -> anyhow::Result<ExitCode> {
 fn spare_the_holder() {
     const FILE: &str = "/proc/self/oom_score_adj";
     let inherited = std::fs::read_to_string(FILE).unwrap_or_default();
-    if inherited.trim() == "-1000"
-        && let Err(error) = std::fs::write(FILE, OOM_SCORE)
-    {
-        log::debug!("cannot write {FILE}: {error}");
+    if inherited.trim() == "-1000" {
+        if let Err(error) = std::fs::write(FILE, OOM_SCORE) {
+            log::debug!("cannot write {FILE}: {error}");
+        }
     }
 }
 

@@ -44,11 +44,10 @@ impl Container {
         if view == CpuView::Host {
             return Ok(CpuSet::clone(&online));
         }
-        if let Some(known) = &*self.cpus.lock()
-            && Some(known.lull) == lull
-            && (known.view, &known.online) == (view, &*online)
-        {
-            return Ok(known.shown.clone());
+        if let Some(known) = &*self.cpus.lock() {
+            if Some(known.lull) == lull && (known.view, &known.online) == (view, &*online) {
+                return Ok(known.shown.clone());
+            }
         }
         let read = self.read_cpus(&online, view);
         let has_quota = read.as_ref().map(|(_, has_quota)| *has_quota).ok();

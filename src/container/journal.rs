@@ -112,10 +112,10 @@ impl Journal {
         let Some(store) = &self.store else { return };
         for key in store.keys_left() {
             let owner = Owner::restore(&mut key.as_slice());
-            if !owner.is_some_and(|owner| is_alive(&owner))
-                && let Some(left) = store.take(&key)
-            {
-                store.release(&left.place);
+            if !owner.is_some_and(|owner| is_alive(&owner)) {
+                if let Some(left) = store.take(&key) {
+                    store.release(&left.place);
+                }
             }
         }
     }

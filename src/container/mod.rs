@@ -347,10 +347,10 @@ impl Container {
 
     /// The disks that back the mounts of the container, as the thread `reader` sees them.
     pub fn backing_disks(&self, host: &Host, reader: i32) -> Arc<[DeviceNumber]> {
-        if let Some((found, disks)) = &self.state.lock().backing
-            && found.elapsed() < BACKING_LIFETIME
-        {
-            return Arc::clone(disks);
+        if let Some((found, disks)) = &self.state.lock().backing {
+            if found.elapsed() < BACKING_LIFETIME {
+                return Arc::clone(disks);
+            }
         }
         let disks: Arc<[_]> = host.disks_of_mounts(reader).into();
         self.state.lock().backing = Some((Instant::now(), Arc::clone(&disks)));
@@ -423,11 +423,13 @@ impl Container {
             state.load.take_if(|kept| kept.is_unused(now_nsec));
             state.load.is_some()
         };
-        if is_read && let Ok(active) = self.active(host) {
-            let mut state = self.state.lock();
-            if let Some(kept) = &mut state.load {
-                kept.advance(active, now_nsec);
-                state.is_unsaved = true;
+        if is_read {
+            if let Ok(active) = self.active(host) {
+                let mut state = self.state.lock();
+                if let Some(kept) = &mut state.load {
+                    kept.advance(active, now_nsec);
+                    state.is_unsaved = true;
+                }
             }
         }
         self.save();

@@ -62,11 +62,9 @@ impl<const N: usize> Recent<N> {
         let mut is_often = false;
         if let Some(made) = &*slot.lock() {
             is_often = age_nsec(made) < OFTEN_NSEC;
-            if let Some(text) = &made.text
-                && made.lull == lull
-                && made.at_nsec >= since_nsec
-                && age_nsec(made) < LIFETIME_NSEC
-            {
+            let is_valid =
+                made.lull == lull && made.at_nsec >= since_nsec && age_nsec(made) < LIFETIME_NSEC;
+            if let Some(text) = made.text.as_ref().filter(|_| is_valid) {
                 return Ok(Arc::clone(text));
             }
         }
@@ -88,10 +86,10 @@ impl<const N: usize> Recent<N> {
     pub(super) fn forget_old(&self) {
         let now_nsec = boottime_nsec();
         for slot in &self.slots {
-            if let Some(made) = &mut *slot.lock()
-                && now_nsec.saturating_sub(made.at_nsec) >= LIFETIME_NSEC
-            {
-                made.text = None;
+            if let Some(made) = &mut *slot.lock() {
+                if now_nsec.saturating_sub(made.at_nsec) >= LIFETIME_NSEC {
+                    made.text = None;
+                }
             }
         }
     }

@@ -256,15 +256,15 @@ impl Containers {
             })
         };
         let familiar = self.familiar.get(tid, lull, asks_time, proc, see);
-        if let Some((resolved, thread)) = familiar
-            && self.is_current(&resolved)
-        {
-            return Ok(Reader {
-                tid,
-                resolved,
-                lull,
-                thread: Some(thread),
-            });
+        if let Some((resolved, thread)) = familiar {
+            if self.is_current(&resolved) {
+                return Ok(Reader {
+                    tid,
+                    resolved,
+                    lull,
+                    thread: Some(thread),
+                });
+            }
         }
         let resolved = self.identify(tid, lull)?;
         self.familiar.remember(tid, &resolved, proc);
@@ -295,12 +295,11 @@ impl Containers {
             namespaces: self.namespaces(tid),
         };
         let now_nsec = boottime_nsec();
-        if let Some(known) = self.places.read().get(&place)
-            && known.is_trusted(now_nsec, lull)
-            && self.is_current(known)
-        {
-            known.last_used_nsec.store(now_nsec, Ordering::Relaxed);
-            return Ok(Arc::clone(known));
+        if let Some(known) = self.places.read().get(&place) {
+            if known.is_trusted(now_nsec, lull) && self.is_current(known) {
+                known.last_used_nsec.store(now_nsec, Ordering::Relaxed);
+                return Ok(Arc::clone(known));
+            }
         }
         self.keep_within_bounds();
         let resolved = Arc::new(self.look_up(tid, &place, lull).map_err(|error| {

@@ -87,11 +87,11 @@ impl States {
     /// than those looked at.
     fn beside_highest(mut self, threads: &[i32], reader: i32, proc: &Proc) -> Self {
         let others = threads.iter().copied().filter(|thread| *thread != reader);
-        if let Some(highest) = others.max()
-            && highest > self.newest.1
-        {
-            let started = proc.stat(highest).map_or(0, |stat| stat.starttime_ticks);
-            self.newest = self.newest.max((started, highest));
+        if let Some(highest) = others.max() {
+            if highest > self.newest.1 {
+                let started = proc.stat(highest).map_or(0, |stat| stat.starttime_ticks);
+                self.newest = self.newest.max((started, highest));
+            }
         }
         self
     }
@@ -147,10 +147,10 @@ impl TaskCount {
     pub(super) fn active(&self, cgroup: &Cgroup, proc: &Proc) -> Result<u64, Error> {
         let mark = Mark::of(cgroup);
         let ticked = *self.ticked.lock();
-        if let (Some(mark), Some((before, active))) = (mark, ticked)
-            && mark == before
-        {
-            return Ok(active);
+        if let (Some(mark), Some((before, active))) = (mark, ticked) {
+            if mark == before {
+                return Ok(active);
+            }
         }
         let active = self.get(cgroup, proc, 0, None)?.active();
         *self.ticked.lock() = mark.map(|mark| (mark, active));
@@ -160,10 +160,10 @@ impl TaskCount {
     /// The number of the `newest` thread in a pid namespace that is so many levels below the
     /// daemon's.
     pub(super) fn pid_of(&self, newest: Newest, level: usize, proc: &Proc) -> Option<i32> {
-        if let Some((thread, pids)) = &*self.newest.lock()
-            && *thread == newest
-        {
-            return pids.get(level).copied();
+        if let Some((thread, pids)) = &*self.newest.lock() {
+            if *thread == newest {
+                return pids.get(level).copied();
+            }
         }
         let pids = proc.pids_by_namespace(newest.1);
         let pid = pids.get(level).copied()?;

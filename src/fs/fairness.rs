@@ -166,12 +166,12 @@ impl<T> Fairness<T> {
     pub fn is_to_hold(&self, container: Container, reader: i32) -> bool {
         let now_nsec = boottime_nsec();
         let is_crowd = self.latest.others_beside(container, reader) >= CROWD;
-        if let Some(container) = container
-            && self.last.load(Ordering::Relaxed) != container
-        {
-            self.last.store(container, Ordering::Relaxed);
-            let until_nsec = now_nsec.saturating_add(SEVERAL_NSEC);
-            self.several_until_nsec.store(until_nsec, Ordering::Relaxed);
+        if let Some(container) = container {
+            if self.last.load(Ordering::Relaxed) != container {
+                self.last.store(container, Ordering::Relaxed);
+                let until_nsec = now_nsec.saturating_add(SEVERAL_NSEC);
+                self.several_until_nsec.store(until_nsec, Ordering::Relaxed);
+            }
         }
         is_crowd
             && now_nsec < self.several_until_nsec.load(Ordering::Relaxed)
@@ -196,9 +196,10 @@ impl<T> Fairness<T> {
         loop {
             let mut worked = Duration::ZERO;
             let at_work = self.at_work.lock();
-            while worked < STINT
-                && let Some((container, request)) = self.pop()
-            {
+            while worked < STINT {
+                let Some((container, request)) = self.pop() else {
+                    break;
+                };
                 let start = Instant::now();
                 work(request);
                 if container.is_some() {

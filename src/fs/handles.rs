@@ -18,7 +18,7 @@ const MOST_KEPT_BYTES: usize = 4 << 20;
 /// Independently locked parts of the table.
 const SHARDS: usize = 16;
 // Handles of one bucket of the ledger are in one shard.
-const _: () = assert!(BUCKETS.is_multiple_of(SHARDS));
+const _: () = assert!(BUCKETS % SHARDS == 0);
 
 type Shard = HashMap<u64, Progress>;
 
@@ -101,10 +101,10 @@ impl Handles {
         size: usize,
         render: impl FnOnce() -> Result<Arc<[u8]>, E>,
     ) -> Result<Part, E> {
-        if offset > 0
-            && let Some(known) = self.go_on(handle, offset, size)
-        {
-            return Ok(known);
+        if offset > 0 {
+            if let Some(known) = self.go_on(handle, offset, size) {
+                return Ok(known);
+            }
         }
         let content = render()?;
         let part = Part::new(&content, offset, size);

@@ -13,7 +13,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use nix::sys::stat::fstat;
 use nix::unistd::ftruncate;
@@ -106,11 +106,6 @@ fn clear(memory: impl AsFd, bytes: u64) -> io::Result<()> {
     ftruncate(&memory, 0)?;
     ftruncate(&memory, i64::try_from(bytes).unwrap_or(i64::MAX))?;
     Ok(())
-}
-
-/// Some of the words, in groups.
-fn groups<const N: usize>(memory: &SharedMemory, range: Range<usize>) -> &[[AtomicU64; N]] {
-    memory.words().get(range).unwrap_or_default().as_chunks().0
 }
 
 /// The bytes in words, the last one filled up with zeros.

@@ -369,10 +369,10 @@ impl Triggers {
         self.records.set_state(set.slot, true, set.is_gone);
         let waiter = set.waiter;
         drop(table);
-        if waiter != 0
-            && let Err(error) = notifier.poll(PollHandle(waiter))
-        {
-            log::debug!("cannot wake who polls a pressure file: {error}");
+        if waiter != 0 {
+            if let Err(error) = notifier.poll(PollHandle(waiter)) {
+                log::debug!("cannot wake who polls a pressure file: {error}");
+            }
         }
     }
 
@@ -406,10 +406,10 @@ impl Triggers {
     /// Closes what is parked and not set any more.
     fn unpark(&self) {
         self.turn_over(|handle, file| {
-            if self.has(handle)
-                && let Err(errno) = self.parking.put(handle, Some(&file))
-            {
-                log::warn!("a pressure trigger will not outlive this server: {errno}");
+            if self.has(handle) {
+                if let Err(errno) = self.parking.put(handle, Some(&file)) {
+                    log::warn!("a pressure trigger will not outlive this server: {errno}");
+                }
             }
         });
     }

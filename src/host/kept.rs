@@ -62,10 +62,10 @@ impl<T: Default> Snapshot<T> {
     /// fails the last good value stays; before the first one that is the default.
     pub fn get(&self, make: impl FnOnce() -> io::Result<T>) -> Arc<T> {
         let known = self.latest.read().clone();
-        if let Some((made, value)) = &known
-            && made.elapsed() < self.lifetime
-        {
-            return Arc::clone(value);
+        if let Some((made, value)) = &known {
+            if made.elapsed() < self.lifetime {
+                return Arc::clone(value);
+            }
         }
         // The lock is not held here: a slow kernel file delays this reader alone.
         let value = match make() {

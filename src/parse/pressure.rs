@@ -160,7 +160,7 @@ impl Trigger {
     /// 2 s make it look more often than it does anyway.
     #[must_use]
     pub const fn is_privileged(self) -> bool {
-        !self.window_usec.is_multiple_of(2_000_000)
+        self.window_usec % 2_000_000 != 0
     }
 
     /// The text to write to a file of the kernel's. Files of `/proc/pressure` take the last

@@ -133,12 +133,10 @@ pub fn places(proc: &Arc<Proc>) -> io::Result<(Vec<Place>, Vec<Closed>)> {
 /// The lxcfs mounts of the namespace, and what lies on them.
 fn mounts(namespace: &Namespace, proc: &Arc<Proc>) -> Result<(Vec<Mount>, Vec<Mount>), Trouble> {
     let reader = Arc::clone(proc);
-    let mut all =
-        inside::run(namespace, PATIENCE, move || table(&reader))?.map_err(Trouble::Closed)?;
-    let views: Vec<_> = all
-        .extract_if(.., |mount| mount.fs_type == FS_TYPE)
-        .collect();
+    let all = inside::run(namespace, PATIENCE, move || table(&reader))?.map_err(Trouble::Closed)?;
+    let (views, mut others): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|mount| mount.fs_type == FS_TYPE);
     let ids: BTreeSet<_> = views.iter().map(|view| view.id).collect();
-    all.retain(|mount| ids.contains(&mount.parent));
-    Ok((views, all))
+    others.retain(|mount| ids.contains(&mount.parent));
+    Ok((views, others))
 }

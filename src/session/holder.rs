@@ -311,10 +311,10 @@ impl<O: Owner> Holder<O> {
 
     /// Gives an order to the server, if there is one.
     fn tell(&self, order: Order) {
-        if let Phase::Up(server) = &self.phase
-            && let Err(errno) = self.control.order(order, server.pid())
-        {
-            log::error!("cannot tell the server: {errno}");
+        if let Phase::Up(server) = &self.phase {
+            if let Err(errno) = self.control.order(order, server.pid()) {
+                log::error!("cannot tell the server: {errno}");
+            }
         }
     }
 

@@ -142,10 +142,10 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        if let Err(errno) = umount2(&self.mountpoint, MntFlags::MNT_DETACH)
-            && errno != Errno::EINVAL
-        {
-            log::warn!("cannot unmount {}: {errno}", self.mountpoint.display());
+        if let Err(errno) = umount2(&self.mountpoint, MntFlags::MNT_DETACH) {
+            if errno != Errno::EINVAL {
+                log::warn!("cannot unmount {}: {errno}", self.mountpoint.display());
+            }
         }
     }
 }

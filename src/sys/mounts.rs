@@ -32,7 +32,7 @@ pub enum Layer {
 /// # Errors
 /// What open_tree(2) says: `ENOSYS` before Linux 5.2.
 pub fn detached_copy(file: impl AsFd) -> Result<OwnedFd, Errno> {
-    let empty_path = libc::AT_EMPTY_PATH.cast_unsigned();
+    let empty_path = libc::AT_EMPTY_PATH as libc::c_uint;
     let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | empty_path;
     // SAFETY: the path is a string, and the fd is open.
     let fd = Errno::result(unsafe {

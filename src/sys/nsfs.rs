@@ -34,7 +34,7 @@ pub fn inode_of_link(dir: impl AsFd, link: &str) -> Result<u64, Errno> {
         })
     })??;
     let inode = || {
-        let text = str::from_utf8(target.get(..usize::try_from(length).ok()?)?).ok()?;
+        let text = std::str::from_utf8(target.get(..usize::try_from(length).ok()?)?).ok()?;
         text.split_once('[')?.1.strip_suffix(']')?.parse().ok()
     };
     inode().ok_or(Errno::EINVAL)

@@ -4,6 +4,7 @@
 //! process has written there, or half written when it was killed, is a valid value.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
@@ -59,6 +60,16 @@ impl SharedMemory {
         // SAFETY: `start` lies at the start of a page and so many words are mapped from
         // there on until `self` is dropped; any bits are a valid word.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.count) }
+    }
+
+    /// Some of the words, in groups of `N`; none if there are no such words.
+    #[must_use]
+    pub fn groups<const N: usize>(&self, range: Range<usize>) -> &[[AtomicU64; N]] {
+        let words = self.words().get(range).unwrap_or_default();
+        let count = words.len().checked_div(N).unwrap_or(0);
+        // SAFETY: an array has the alignment of its elements and no padding, and `words` holds
+        // `count` times `N` of them.
+        unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), count) }
     }
 }
 

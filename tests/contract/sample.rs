@@ -328,7 +328,7 @@ impl Newest {
         let (started, start) = mpsc::channel();
         let (end, ended) = mpsc::channel::<()>();
         let body = move || {
-            let id = gettid().as_raw().cast_unsigned();
+            let id = gettid().as_raw().unsigned_abs();
             let stat = fs::read_to_string("/proc/thread-self/stat").unwrap_or_default();
             let _ = started.send((id, parse_thread(id, &stat)));
             let _ = ended.recv();

@@ -75,7 +75,7 @@ fn disks_are_whole_directories_whose_links_lead_to_the_hosts() {
     for name in names(&seen) {
         if seen.join(&name).is_symlink() {
             let target = |path: &Path| fs::canonicalize(path.join(&name)).ok();
-            assert_eq!(target(&seen), target(&host), "{}", name.display());
+            assert_eq!(target(&seen), target(&host), "{}", name.to_string_lossy());
         }
     }
     assert_eq!(

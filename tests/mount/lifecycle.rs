@@ -165,7 +165,7 @@ fn a_reader_that_has_enough_is_no_failure_and_a_full_disk_is_one() {
         &["generate", "completions", "bash"],
         &["show", &own],
     ] {
-        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let (reader, writer) = nix::unistd::pipe().expect("a pipe");
         drop(reader);
         let to = |stdout: Stdio| {
             let mut command = Command::new(binary());

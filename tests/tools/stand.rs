@@ -87,7 +87,7 @@ impl Stand {
         for tree in TREES {
             let entries = fs::read_dir(daemon.path(tree)).map_err(|error| error.to_string())?;
             for entry in entries.flatten() {
-                let below = format!("{tree}/{}", entry.file_name().display());
+                let below = format!("{tree}/{}", entry.file_name().to_string_lossy());
                 volume(&daemon.arg(&below), &format!("/{below}:ro"));
             }
         }

@@ -60,10 +60,10 @@ impl Target {
         if let Some(pid) = by_name(word, &running) {
             return Self::of(pid, shown, proc);
         }
-        if let Some(pid) = word.parse().ok().filter(|pid| *pid > 0)
-            && proc.stat(pid).is_some()
-        {
-            return Self::of(pid, &format!("process {pid}"), proc);
+        if let Some(pid) = word.parse().ok().filter(|pid| *pid > 0) {
+            if proc.stat(pid).is_some() {
+                return Self::of(pid, &format!("process {pid}"), proc);
+            }
         }
         let by_digits = by_digits(word, &running);
         let found = if by_digits.len() == 1 && name::is_id_as_printed(word) {

@@ -199,11 +199,10 @@ fn enable_controllers(directory: &Path) {
     let file = directory.join("cgroup.subtree_control");
     let enabled = controllers(&file);
     for name in controllers(&directory.join("cgroup.controllers")) {
-        if CONTROLLERS.contains(&name.as_str())
-            && !enabled.contains(&name)
-            && let Err(error) = write(&file, &format!("+{name}"))
-        {
-            log::debug!("{error:#}");
+        if CONTROLLERS.contains(&name.as_str()) && !enabled.contains(&name) {
+            if let Err(error) = write(&file, &format!("+{name}")) {
+                log::debug!("{error:#}");
+            }
         }
     }
 }

@@ -94,7 +94,10 @@ fn exec(command: &[OsString], report: &mut Report) -> u8 {
     } else {
         NOT_EXECUTABLE
     };
-    report.failure(code, &format!("cannot run {}: {error}", program.display()));
+    report.failure(
+        code,
+        &format!("cannot run {}: {error}", program.to_string_lossy()),
+    );
     code
 }
 

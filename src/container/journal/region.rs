@@ -169,14 +169,15 @@ pub(super) fn checksum(seed: u64, bytes: &[u8]) -> u64 {
         let product = (sum ^ word).wrapping_mul(ODD);
         product ^ (product >> 32)
     };
-    let (words, rest) = bytes.as_chunks();
-    let mut last = [0; 8];
-    for (to, from) in last.iter_mut().zip(rest) {
-        *to = *from;
-    }
+    let word = |bytes: &[u8]| {
+        let mut whole = [0; 8];
+        for (to, from) in whole.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        u64::from_le_bytes(whole)
+    };
+    let words = bytes.chunks_exact(8);
+    let last = word(words.remainder());
     let start = step(seed, bytes.len() as u64);
-    let sum = words
-        .iter()
-        .fold(start, |sum, word| step(sum, u64::from_le_bytes(*word)));
-    step(sum, u64::from_le_bytes(last))
+    step(words.fold(start, |sum, bytes| step(sum, word(bytes))), last)
 }

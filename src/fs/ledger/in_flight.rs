@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::{Death, SEATS, SUSPECTS, checksum, groups};
+use super::{Death, SEATS, SUSPECTS, checksum};
 use crate::host::boottime_nsec;
 use crate::sys::shared_memory::SharedMemory;
 
@@ -79,7 +79,7 @@ impl InFlight {
             Death::Killed => suspects(&memory, 1),
             Death::Crashed => suspects(&memory, CRASH),
         };
-        let table = groups(&memory, SUSPECTS);
+        let table = memory.groups(SUSPECTS);
         table.iter().for_each(empty);
         // The newest, if there are too many.
         for ([request, sum], (unique, weight)) in table.iter().zip(suspects.iter().rev()) {
@@ -87,7 +87,7 @@ impl InFlight {
             request.store(word, Ordering::Release);
             sum.store(checksum([word]), Ordering::Release);
         }
-        let seats = groups::<SEAT_WORDS>(&memory, SEATS);
+        let seats = memory.groups::<SEAT_WORDS>(SEATS);
         seats.iter().filter_map(entry).for_each(empty);
         let dangerous = suspects.values().any(|weight| *weight >= DANGEROUS);
         Self {
@@ -108,7 +108,7 @@ impl InFlight {
     }
 
     fn enter_among_suspects(&self, unique: u64) -> Result<Noted<'_>, Poisonous> {
-        let table = groups(&self.memory, SUSPECTS);
+        let table = self.memory.groups(SUSPECTS);
         if boottime_nsec() > self.suspect_until_nsec {
             table.iter().for_each(empty);
             self.suspects.store(0, Ordering::Relaxed);
@@ -133,7 +133,7 @@ impl InFlight {
 
     /// With more threads than seats, some requests are not noted.
     fn note(&self, unique: u64, weight: u64) -> Noted<'_> {
-        let seats = groups::<SEAT_WORDS>(&self.memory, SEATS);
+        let seats = self.memory.groups::<SEAT_WORDS>(SEATS);
         let first = SEAT.with(|seat| seat % seats.len().max(1));
         let in_order = seats.get(first..).unwrap_or_default().iter().chain(seats);
         let word = weight << WEIGHT_SHIFT | unique;
@@ -170,8 +170,8 @@ impl Drop for Noted<'_> {
 
 /// The suspects after a death that adds `weight` to whatever was being worked on.
 fn suspects(memory: &SharedMemory, weight: u64) -> BTreeMap<u64, u64> {
-    let mut suspects: BTreeMap<_, _> = groups(memory, SUSPECTS).iter().filter_map(load).collect();
-    let seats = groups::<SEAT_WORDS>(memory, SEATS);
+    let mut suspects: BTreeMap<_, _> = memory.groups(SUSPECTS).iter().filter_map(load).collect();
+    let seats = memory.groups::<SEAT_WORDS>(SEATS);
     for (unique, before) in seats.iter().filter_map(entry).filter_map(load) {
         let sum = suspects.entry(unique).or_default();
         *sum = before.max(*sum).saturating_add(weight).min(DEADLY);
@@ -356,7 +356,7 @@ mod tests {
         die_with(&server(&memory, Death::Ended), older);
         die_with(&server(&memory, Death::Killed), newer);
         let last = server(&memory, Death::Killed);
-        let known = groups(&last.memory, SUSPECTS).iter().filter_map(load);
+        let known = last.memory.groups(SUSPECTS).iter().filter_map(load);
         // No more than there are seats have been noted.
         let expected: Vec<_> = requests[64..128]
             .iter()

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::{CONTENT, SLOTS, checksum, groups, words};
+use super::{CONTENT, SLOTS, checksum, words};
 use crate::host::boottime_nsec;
 use crate::sys::shared_memory::SharedMemory;
 
@@ -56,7 +56,7 @@ impl Snapshots {
         let mut taken = [false; BLOCKS];
         // All that an earlier server gave out were smaller.
         let next_handle = boottime_nsec();
-        for slot in groups::<SLOT_WORDS>(&memory, SLOTS) {
+        for slot in memory.groups::<SLOT_WORDS>(SLOTS) {
             let valid = load(slot)
                 .filter(|(handle, ..)| *handle < next_handle)
                 .is_some_and(|(_, extent, _)| take(&mut taken, extent));
@@ -132,7 +132,8 @@ impl Snapshots {
 
     fn bucket(&self, handle: u64) -> &[Slot] {
         let index = usize::try_from(handle % BUCKETS as u64).unwrap_or(0);
-        groups(&self.memory, SLOTS)
+        self.memory
+            .groups(SLOTS)
             .chunks_exact(WAYS)
             .nth(index)
             .unwrap_or_default()

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{TRIGGER_HANDLES, TRIGGERS, checksum, groups, words};
+use super::{TRIGGER_HANDLES, TRIGGERS, checksum, words};
 use crate::host::boottime_nsec;
 use crate::sys::shared_memory::SharedMemory;
 
@@ -155,13 +155,13 @@ impl TriggerRecords {
     }
 
     fn load(&self, slot: usize, index: usize) -> u64 {
-        let record = groups::<RECORD_WORDS>(&self.0, TRIGGERS).get(slot);
+        let record = self.0.groups::<RECORD_WORDS>(TRIGGERS).get(slot);
         let word = record.and_then(|record| record.get(index));
         word.map_or(0, |word| word.load(Ordering::Acquire))
     }
 
     fn store(&self, slot: usize, index: usize, value: u64) {
-        let record = groups::<RECORD_WORDS>(&self.0, TRIGGERS).get(slot);
+        let record = self.0.groups::<RECORD_WORDS>(TRIGGERS).get(slot);
         if let Some(word) = record.and_then(|record| record.get(index)) {
             word.store(value, Ordering::Release);
         }
