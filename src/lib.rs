@@ -1,7 +1,7 @@
 //! Container-aware `/proc` and `/sys` views, served through FUSE.
 //!
 //! `docs/ARCHITECTURE.md` is the map. Imports run downwards only:
-//! `commands -> {doctor, nri} -> {attach, remount} -> places -> session -> fs -> {container, view} -> {cgroup, host} -> parse`,
+//! `commands -> {doctor, nri} -> {attach, remount} -> places -> session -> ops -> fs -> {container, view} -> {cgroup, host} -> parse`,
 //! with [`sys`], the thin layer of system calls, below all of them.
 
 pub mod attach;
@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod fs;
 pub mod host;
 pub mod nri;
+pub mod ops;
 pub mod parse;
 pub mod places;
 pub mod remount;

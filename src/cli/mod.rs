@@ -58,7 +58,7 @@ pub struct Cli {
 pub enum Command {
     /// Run one command in a fresh container of its own
     Run(RunArgs),
-    /// Print what a process would read
+    /// Print what a process reads
     Show(ShowArgs),
     /// Repair what a dead lxcfs left mounted in containers
     ///
@@ -316,9 +316,8 @@ pub struct RunArgs {
 /// Arguments of `lxcfs show`.
 #[derive(Debug, Args)]
 pub struct ShowArgs {
-    /// Process id
-    #[arg(value_parser = clap::value_parser!(i32).range(1..))]
-    pub pid: i32,
+    /// Process id, or name or id of a container
+    pub process: String,
 
     /// File to print, e.g. meminfo [default: all]
     pub file: Option<String>,
@@ -327,9 +326,21 @@ pub struct ShowArgs {
     #[arg(long)]
     pub explain: bool,
 
-    /// The configuration of the daemon [default: /etc/lxcfs/lxcfs.toml if it exists]
+    /// The configuration to go by where no daemon runs [default: /etc/lxcfs/lxcfs.toml if it exists]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+
+    /// Which daemon is asked.
+    #[command(flatten)]
+    pub runtime_dir: RuntimeDirArgs,
+}
+
+/// Which daemon is asked.
+#[derive(Debug, Args)]
+pub struct RuntimeDirArgs {
+    /// Runtime directory of the daemon to ask
+    #[arg(long, value_name = "DIR", default_value = "/run")]
+    pub runtime_dir: PathBuf,
 }
 
 /// Arguments of `lxcfs remount`.

@@ -64,7 +64,7 @@ fn run_takes_limits_and_leaves_the_commands_own_flags_alone() {
 fn show_takes_a_process_and_a_file() {
     match parse("lxcfs show 12 meminfo --explain").unwrap().command {
         Some(Command::Show(args)) => {
-            assert_eq!((args.pid, args.explain), (12, true));
+            assert_eq!((args.process.as_str(), args.explain), ("12", true));
             assert_eq!(args.file.as_deref(), Some("meminfo"));
         }
         other => panic!("{other:?}"),
@@ -110,8 +110,7 @@ fn bad_arguments_are_refused_in_one_sentence() {
         ("lxcfs run --cpuset x ls", "list of CPUs"),
         ("lxcfs run --cpuset 3-1 ls", "list of CPUs"),
         ("lxcfs -f run ls", "--foreground"),
-        ("lxcfs show", "PID"),
-        ("lxcfs show 0", "PID"),
+        ("lxcfs show", "PROCESS"),
         ("lxcfs remount --bogus", "--bogus"),
         ("lxcfs remount /a /b", "/b"),
         ("lxcfs nri --index 1", "two digits"),

@@ -21,6 +21,7 @@ use sd_notify::NotifyState;
 use super::installed;
 use crate::cli::DaemonArgs;
 use crate::config;
+use crate::ops;
 use crate::session::control::Control;
 use crate::session::held::Held;
 use crate::session::holder::{self, Holder, Outcome, Owner};
@@ -84,7 +85,11 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
     let views_off = std::env::var_os(VIEWS_OFF).is_some_and(|value| value == "1");
     let mut holder = Holder::new(manager, program, control, patience, resumes, views_off)
         .context("cannot wait for signals")?;
-    match holder.run() {
+    let outcome = holder.run();
+    if !matches!(outcome, Ok(Outcome::TakeOver)) {
+        ops::control::remove(&ops::control::path(&args.runtime_dir));
+    }
+    match outcome {
         Ok(Outcome::TakeOver) => {
             mount.leave();
             become_installed(&installed, &held, holder.views_off())

@@ -1,5 +1,6 @@
 //! The server: answers requests on fds that the holder hands to it.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use crate::cli::DaemonArgs;
 use crate::container::Journal;
 use crate::container::load::PERIOD_NSEC;
 use crate::fs::{Death, Ledger, LxcFs, SysTree, TriggerFiles, Views};
+use crate::ops;
 use crate::session::control::{self, Control, Order, Sign};
 use crate::session::held::Held;
 use crate::session::mount::Mount;
@@ -104,6 +106,7 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
     check_regularly(mountpoint.clone(), held.minor, Arc::clone(&control))?;
     watch(threads, Arc::clone(&control))?;
     keep_house(Arc::clone(&views))?;
+    answer_operators(&args.runtime_dir, Arc::clone(&views))?;
     loop {
         match control.next_order(pid)? {
             Order::Toggle => {
@@ -246,6 +249,25 @@ fn keep_house(views: Arc<Views>) -> anyhow::Result<()> {
             }
         }
     })
+}
+
+/// Answers on the control socket. Readers are served without it, too.
+fn answer_operators(runtime_dir: &Path, views: Arc<Views>) -> anyhow::Result<()> {
+    let path = ops::control::path(runtime_dir);
+    match ops::control::listen(&path) {
+        Ok(listener) => spawn("control", move || ops::control::serve(&listener, &views)),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            log::info!(
+                "another lxcfs has {}; give this one its own --runtime-dir to ask it",
+                path.display()
+            );
+            Ok(())
+        }
+        Err(error) => {
+            log::warn!("cannot make the control socket {}: {error}", path.display());
+            Ok(())
+        }
+    }
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {

@@ -1,20 +1,22 @@
-//! `lxcfs show`: what a process would read, and why.
+//! `lxcfs show`: what a process reads, and why.
 
-use std::fmt::Write as _;
-use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
-use nix::errno::Errno;
+use anyhow::Context;
 
 use super::print::print;
-use crate::cgroup::{Controller, Source};
-use crate::cli::ShowArgs;
+use crate::attach::running::find_pid;
+use crate::cli::{RuntimeDirArgs, ShowArgs};
 use crate::config;
-use crate::container::policy::Change;
-use crate::container::{Journal, Reason, Resolved};
+use crate::container::Journal;
+use crate::container::policy::{Change, Policy};
 use crate::fs::Views;
-use crate::fs::tree::ProcFile;
+use crate::host::process::Proc;
+use crate::ops::protocol::{Request, ShowRequest, Shown, ShownFile};
+use crate::ops::{control, show};
+use crate::parse::mountinfo;
+use crate::session::mount::FS_TYPE;
 
 /// Cgroup files that are kept open while the command runs.
 const KEPT_FDS: usize = 256;
@@ -24,139 +26,82 @@ const KEPT_FDS: usize = 256;
 /// # Errors
 /// One sentence about the process or file that is not there.
 pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
-    let policy = config::policy(args.config.as_deref(), &Change::default())?;
-    let views = Views::open(KEPT_FDS, policy, Journal::none(), None)
-        .context("cannot read the host's figures")?;
-    let mut files = ProcFile::ALL.to_vec();
-    files.retain(|file| views.permissions(*file).is_some());
-    if let Some(name) = &args.file {
-        files = vec![by_name(name, &files)?];
+    let proc = Proc::open(Path::new("/proc")).context("cannot read /proc")?;
+    let (pid, _) = find_pid(&args.process, &proc)?;
+    let request = ShowRequest {
+        pid,
+        file: args.file.clone(),
+        explain: args.explain,
+    };
+    let shown = ask(&args.runtime_dir, &request)?.map_or_else(|| by_itself(args, &request), Ok)?;
+    if !shown.views_on {
+        log::warn!("the views are switched off by SIGUSR2: every process reads the host's files");
     }
-    let resolved = views.container(args.pid).map_err(|errno| match errno {
-        Errno::ESRCH => anyhow::anyhow!("there is no process {}", args.pid),
-        errno => anyhow::anyhow!(
-            "cannot tell the container of process {}: {errno}; try it as root",
-            args.pid
-        ),
-    })?;
-    let mut text = Vec::new();
-    let mut separator = "";
-    for file in &files {
-        let content = if args.explain {
-            explain(*file, &resolved)?.into_bytes().into()
-        } else {
-            views
-                .render(*file, args.pid)
-                .with_context(|| format!("cannot render /proc/{}", file.path()))?
-        };
-        if files.len() > 1 {
-            writeln!(text, "{separator}==> /proc/{} <==", file.path())?;
-            separator = "\n";
-        }
-        text.extend_from_slice(&content);
-    }
-    print(text).context("cannot print the files")?;
+    report_unattached(pid, &shown.files, &proc);
+    print(text(&shown.files)).context("cannot print the files")?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn by_name(name: &str, files: &[ProcFile]) -> anyhow::Result<ProcFile> {
-    let path = name.trim_start_matches('/');
-    let path = path.strip_prefix("proc/").unwrap_or(path);
-    match ProcFile::by_path(path).filter(|file| files.contains(file)) {
-        Some(file) => Ok(file),
-        None => {
-            let paths: Vec<_> = files.iter().map(|file| file.path()).collect();
-            bail!(
-                "there is no file {name}; choose one of {}",
-                paths.join(", ")
-            )
-        }
+/// What the daemon says; `None` if there is none.
+fn ask(
+    RuntimeDirArgs { runtime_dir }: &RuntimeDirArgs,
+    request: &ShowRequest,
+) -> anyhow::Result<Option<Shown>> {
+    control::ask(&control::path(runtime_dir), Request::Show(request.clone()))
+}
+
+/// The figures without a daemon: by the configuration alone, and without counters that go on
+/// from read to read.
+fn by_itself(args: &ShowArgs, request: &ShowRequest) -> anyhow::Result<Shown> {
+    log::warn!(
+        "no lxcfs answers at {}: these figures are by the configuration file alone",
+        control::path(&args.runtime_dir.runtime_dir).display()
+    );
+    let policy =
+        config::policy(args.config.as_deref(), &Change::default()).unwrap_or_else(|error| {
+            log::warn!("{error}; these figures are by the defaults");
+            Policy::default()
+        });
+    let views = Views::open(KEPT_FDS, policy, Journal::none(), None)
+        .context("cannot read the host's figures")?;
+    show::show(&views, request)
+}
+
+/// Says which of the files the process reads from the kernel, as nothing of lxcfs is mounted
+/// over them.
+fn report_unattached(pid: i32, files: &[ShownFile], proc: &Proc) {
+    let Ok(table) = proc.read_file(&format!("{pid}/mountinfo")) else {
+        return;
+    };
+    let mounts: Vec<_> = mountinfo::mounts(&table)
+        .filter(|mount| mount.fs_type == FS_TYPE)
+        .map(|mount| mount.mount_point)
+        .collect();
+    let is_attached = |file: &&ShownFile| {
+        let path = Path::new("/proc").join(&file.path);
+        mounts.iter().any(|point| path.starts_with(point))
+    };
+    let (attached, not): (Vec<_>, Vec<_>) = files.iter().partition(is_attached);
+    let names: Vec<_> = not.iter().map(|file| file.path.as_str()).collect();
+    match (attached.is_empty(), names.is_empty()) {
+        (_, true) => {}
+        (true, _) if names.len() > 1 => log::warn!(
+            "nothing is attached to process {pid}: it reads the kernel's own files; with the \
+             views it would read this"
+        ),
+        _ => log::warn!(
+            "not attached to process {pid}, which reads the kernel's own: {}",
+            names.join(", ")
+        ),
     }
 }
 
-/// Where the figures of `file` come from.
-fn explain(file: ProcFile, resolved: &Resolved) -> Result<String, std::fmt::Error> {
-    let mut text = String::new();
-    match resolved.reason {
-        Reason::CgroupNamespace => writeln!(
-            text,
-            "container: the root of the process's cgroup namespace"
-        )?,
-        Reason::PidNamespace(init) => {
-            writeln!(
-                text,
-                "container: the cgroup of process {init}, the init of the process's pid namespace"
-            )?;
-        }
-        Reason::OwnCgroup => writeln!(
-            text,
-            "container: the process's own cgroup, as it shares the host's namespaces"
-        )?,
+fn text(files: &[ShownFile]) -> Vec<u8> {
+    if let [file] = files {
+        return file.text.clone().into_bytes();
     }
-    writeln!(
-        text,
-        "started: {} ms after boot",
-        resolved.started_nsec / 1_000_000
-    )?;
-    writeln!(text, "options: {}", resolved.options)?;
-    for controller in controllers(file) {
-        if resolved.container.is_host_for(*controller) {
-            writeln!(
-                text,
-                "{}: the root cgroup, so the host's own figures",
-                controller.v1_name()
-            )?;
-            continue;
-        }
-        let sources = resolved.container.cgroup.sources(*controller);
-        if sources.is_empty() {
-            writeln!(
-                text,
-                "{}: not accounted for this cgroup",
-                controller.v1_name()
-            )?;
-        }
-        sources
-            .iter()
-            .try_for_each(|source| write_source(&mut text, source))?;
-    }
-    if let Some(resource) = file.resource() {
-        match resolved.container.cgroup.pressure_source(resource) {
-            Some(source) => write_source(&mut text, &source)?,
-            None => writeln!(text, "pressure: not accounted for this cgroup")?,
-        }
-    }
-    Ok(text)
-}
-
-fn write_source(text: &mut String, Source { path, content }: &Source) -> std::fmt::Result {
-    match content.trim_end().split_once('\n') {
-        None => writeln!(text, "{} = {}", path.display(), content.trim_end()),
-        Some(_) => {
-            writeln!(text, "{}:", path.display())?;
-            content
-                .lines()
-                .try_for_each(|line| writeln!(text, "    {line}"))
-        }
-    }
-}
-
-/// What a file is made of.
-const fn controllers(file: ProcFile) -> &'static [Controller] {
-    match file {
-        ProcFile::Cpuinfo => &[Controller::Cpuset, Controller::Cpu],
-        ProcFile::Diskstats => &[Controller::Blkio],
-        ProcFile::Arcstats | ProcFile::Meminfo | ProcFile::Slabinfo | ProcFile::Swaps => {
-            &[Controller::Memory]
-        }
-        ProcFile::PressureCpu
-        | ProcFile::PressureIo
-        | ProcFile::PressureIrq
-        | ProcFile::PressureMemory => &[],
-        ProcFile::Vmstat => &[Controller::Memory, Controller::Blkio],
-        ProcFile::Loadavg => &[Controller::Cpuacct, Controller::Pids],
-        ProcFile::Interrupts | ProcFile::Softirqs | ProcFile::Stat | ProcFile::Uptime => {
-            &[Controller::Cpuacct, Controller::Cpuset, Controller::Cpu]
-        }
-    }
+    let sections = files
+        .iter()
+        .map(|file| format!("==> /proc/{} <==\n{}", file.path, file.text));
+    sections.collect::<Vec<_>>().join("\n").into_bytes()
 }

@@ -146,6 +146,14 @@ impl Policy {
         let rules = self.rules.iter().filter(|rule| rule.is_about(paths));
         rules.fold(self.defaults, |options, rule| options.with(&rule.change))
     }
+
+    /// The positions of the rules that are about this container.
+    #[must_use]
+    pub fn rules_for(&self, paths: &Paths) -> Box<[usize]> {
+        let rules = self.rules.iter().enumerate();
+        let matching = rules.filter(|(_, rule)| rule.is_about(paths));
+        matching.map(|(position, _)| position).collect()
+    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use self::clean_up::{FEW_CONTAINERS, forget_older_half};
 use super::familiar::{Familiar, Thread};
 use super::moves::{Lull, Moves};
 use super::namespaces::{CgroupNamespace, PidNamespace, Registry};
-use super::policy::{Options, Policy};
+use super::policy::{Options, Policy, Rule};
 use super::recent::Recent;
 use super::tasks::Tasks;
 use super::{Container, Journal};
@@ -96,6 +96,8 @@ pub struct Resolved {
     pub(super) place: Place,
     /// Where the options are from.
     policy: Arc<Policy>,
+    /// Positions of the rules in it that are about the container.
+    rules: Box<[usize]>,
     looked_up_nsec: u64,
     /// The lull in which it was looked up.
     lull: Option<Lull>,
@@ -111,6 +113,12 @@ impl Resolved {
     #[must_use]
     pub fn has_pid_namespace(&self) -> bool {
         self.pid_namespace.is_some()
+    }
+
+    /// The operator's rules for the container, with their numbers in the configuration.
+    pub fn rules(&self) -> impl Iterator<Item = (usize, &Rule)> {
+        let rule = |position: &usize| Some((position + 1, self.policy.rules.get(*position)?));
+        self.rules.iter().filter_map(rule)
     }
 
     /// Whether readers in the place may still be taken for readers of this container.

@@ -78,6 +78,12 @@ impl Views {
         self.off.fetch_xor(true, Ordering::Relaxed)
     }
 
+    /// Whether readers get the views, and not the host's files.
+    #[must_use]
+    pub fn are_on(&self) -> bool {
+        !self.off.load(Ordering::Relaxed)
+    }
+
     /// Has everything that is read from now on follow another policy.
     pub fn set_policy(&self, policy: Policy) {
         self.containers.set_policy(policy);

@@ -23,4 +23,5 @@ mod policy;
 mod pressure;
 mod requests;
 mod semantics;
+mod show;
 mod signals;

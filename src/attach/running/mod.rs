@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use nix::unistd::{chroot, fchdir};
 
 pub use self::everywhere::detach_everywhere;
-pub use self::target::Target;
+pub use self::target::{Target, find_pid};
 
 use self::lay::{Layers, Task};
 use super::Binding;

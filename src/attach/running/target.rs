@@ -49,35 +49,13 @@ pub struct Target {
 }
 
 impl Target {
-    /// The container called `word`: by its name, by the number of one of its processes, or by
-    /// the first digits of its id. Engines are only asked for names that no cgroup has.
+    /// The container called `word`.
     ///
     /// # Errors
     /// One sentence if there is none, or more than one, or the process is one of the host's.
     pub fn find(word: &str, proc: &Proc) -> anyhow::Result<Self> {
-        let running = containers::running(proc).context("cannot list the processes")?;
-        let shown = &word.escape_debug().to_string();
-        if let Some(pid) = by_name(word, &running) {
-            return Self::of(pid, shown, proc);
-        }
-        if let Some(pid) = word.parse().ok().filter(|pid| *pid > 0) {
-            if proc.stat(pid).is_some() {
-                return Self::of(pid, &format!("process {pid}"), proc);
-            }
-        }
-        let by_digits = by_digits(word, &running);
-        let found = if by_digits.len() == 1 && name::is_id_as_printed(word) {
-            by_digits
-        } else {
-            // A name can look like the first digits of the id of another container.
-            let asked = by_engines(word, &running);
-            if asked.is_empty() { by_digits } else { asked }
-        };
-        match found.as_slice() {
-            [pid] => Self::of(*pid, shown, proc),
-            [] => bail!("{}", unknown(shown, &running)),
-            several => bail!("{}", ambiguous(shown, several, &running)),
-        }
+        let (pid, shown) = find_pid(word, proc)?;
+        Self::of(pid, &shown, proc)
     }
 
     fn of(pid: i32, shown: &str, proc: &Proc) -> anyhow::Result<Self> {
@@ -102,6 +80,37 @@ impl Target {
             namespace: Arc::new(namespace),
             root: Arc::new(root),
         })
+    }
+}
+
+/// A process of the container called `word`, and what to call it in messages: by its name, by
+/// the number of one of its processes, or by the first digits of its id. Engines are only asked
+/// for names that no cgroup has.
+///
+/// # Errors
+/// One sentence if there is none, or more than one.
+pub fn find_pid(word: &str, proc: &Proc) -> anyhow::Result<(i32, String)> {
+    let running = containers::running(proc).context("cannot list the processes")?;
+    let shown = word.escape_debug().to_string();
+    if let Some(pid) = by_name(word, &running) {
+        return Ok((pid, shown));
+    }
+    let number = word.parse().ok().filter(|pid| *pid > 0);
+    if let Some(pid) = number.filter(|pid| proc.stat(*pid).is_some()) {
+        return Ok((pid, format!("process {pid}")));
+    }
+    let by_digits = by_digits(word, &running);
+    let found = if by_digits.len() == 1 && name::is_id_as_printed(word) {
+        by_digits
+    } else {
+        // A name can look like the first digits of the id of another container.
+        let asked = by_engines(word, &running);
+        if asked.is_empty() { by_digits } else { asked }
+    };
+    match found.as_slice() {
+        [pid] => Ok((*pid, shown)),
+        [] => bail!("{}", unknown(&shown, &running)),
+        several => bail!("{}", ambiguous(&shown, several, &running)),
     }
 }
 

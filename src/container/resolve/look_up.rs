@@ -70,6 +70,7 @@ impl Containers {
                 (None, None) => Reason::OwnCgroup,
             },
             options,
+            rules: policy.rules_for(&paths),
             policy,
             container: self.container(&paths, counted_since_nsec, on_host)?,
             started_nsec,
