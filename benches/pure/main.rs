@@ -70,7 +70,7 @@ fn parsers(criterion: &mut Criterion) {
     parse(criterion, named("pid/cgroup"), cgroup, |text| {
         pid_cgroup::memberships(text).count()
     });
-    let stat = captured!("proc/4242/stat");
+    let stat = captured!("proc/4242/task/4242/stat");
     parse(criterion, named("pid/stat"), stat, |text| {
         PidStat::parse(text.as_bytes()).expect("a good file")
     });

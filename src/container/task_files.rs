@@ -26,7 +26,7 @@ const LISTED_NSEC: u64 = 10_000_000_000;
 /// State and start time of a thread.
 pub(super) type Stat = (i32, PidStat);
 
-/// Kept files `/proc/TID/stat` of a container that has few threads. To open and close one
+/// Kept files `stat` of the threads of a container that has few threads. To open and close one
 /// costs more than to read it.
 #[derive(Debug)]
 pub(super) struct TaskFiles {
@@ -187,7 +187,7 @@ impl Files {
         if kept.get().is_some() || !self.budget.take(1) {
             return;
         }
-        let opened = proc.open_file(*thread, "stat").ok();
+        let opened = proc.open_stat(*thread).ok();
         let is_kept = opened.is_some_and(|file| kept.set(file).is_ok());
         if !is_kept {
             self.budget.give_back(1);

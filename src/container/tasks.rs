@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use super::moves::Lull;
 use super::task_files::{Stat, TaskFiles};
 use crate::cgroup::{Cgroup, Error, FdBudget};
-use crate::host::boottime_nsec;
 use crate::host::process::Proc;
+use crate::host::{boottime_nsec, thread_cpu_nsec};
 
 /// How long the states of many threads serve.
 const LIFETIME: Duration = Duration::from_millis(200);
@@ -20,6 +20,14 @@ const FEW: usize = 32;
 /// Threads whose state is looked at while a reader waits. Where there are more, the
 /// states of these stand for all.
 const MOST_INSPECTED: usize = 1000;
+
+/// A count that takes more CPU time than this is costly: the container has thousands of threads
+/// or cgroups.
+const COSTLY_NSEC: u64 = 5_000_000;
+
+/// A costly count serves for so many times what it took. However often such a container reads,
+/// counting takes no more than this part of a CPU.
+const COSTLY_SERVES: u64 = 20;
 
 /// Threads of a container at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -111,9 +119,18 @@ impl States {
 pub(super) struct TaskCount {
     pub(super) files: TaskFiles,
     latest: Mutex<Option<(Instant, States)>>,
+    costly: Mutex<Option<Costly>>,
     ticked: Mutex<Option<(Mark, u64)>>,
     /// The newest thread's number by pid namespace.
     newest: Mutex<Option<(Newest, Box<[i32]>)>>,
+}
+
+/// The latest count, if it was costly.
+#[derive(Debug, Clone, Copy)]
+struct Costly {
+    tasks: Tasks,
+    serves: Duration,
+    until: Instant,
 }
 
 /// What changes when a thread runs, comes or goes.
@@ -137,6 +154,7 @@ impl TaskCount {
         Self {
             files: TaskFiles::new(budget),
             latest: Mutex::default(),
+            costly: Mutex::default(),
             ticked: Mutex::default(),
             newest: Mutex::default(),
         }
@@ -172,7 +190,8 @@ impl TaskCount {
     }
 
     /// The threads as they are now. Where there are many, their states may be a little
-    /// older, so that frequent readers do not cost more than others.
+    /// older, and where it is costly to count them their number too, so that frequent readers do
+    /// not cost more than others.
     /// The `reader` waits for this very answer: the kernel's own file would be read by a running
     /// thread, so it is left to the caller. `lull` is the present one.
     pub(super) fn get(
@@ -185,6 +204,44 @@ impl TaskCount {
         if let Some(tasks) = lull.and_then(|lull| self.as_listed(cgroup, reader, lull)) {
             return Ok(tasks);
         }
+        if let Some(tasks) = self.counted_lately() {
+            return Ok(tasks);
+        }
+        let used_nsec = thread_cpu_nsec();
+        let tasks = self.count(cgroup, proc, reader, lull)?;
+        self.note_cost(tasks, thread_cpu_nsec().saturating_sub(used_nsec));
+        Ok(tasks)
+    }
+
+    /// A costly count that still serves. Of all that find it too old at the same time one counts
+    /// anew.
+    fn counted_lately(&self) -> Option<Tasks> {
+        let mut costly = self.costly.lock();
+        let known = costly.as_mut()?;
+        let now = Instant::now();
+        if now < known.until {
+            return Some(known.tasks);
+        }
+        known.until = now + known.serves;
+        None
+    }
+
+    fn note_cost(&self, tasks: Tasks, used_nsec: u64) {
+        let serves = Duration::from_nanos(used_nsec.saturating_mul(COSTLY_SERVES));
+        *self.costly.lock() = (used_nsec > COSTLY_NSEC).then(|| Costly {
+            tasks,
+            serves,
+            until: Instant::now() + serves,
+        });
+    }
+
+    fn count(
+        &self,
+        cgroup: &Cgroup,
+        proc: &Proc,
+        reader: i32,
+        lull: Option<Lull>,
+    ) -> Result<Tasks, Error> {
         let listed_nsec = boottime_nsec();
         let threads = cgroup.threads()?;
         let known = self
@@ -225,13 +282,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_costly_count_serves_for_a_while_and_one_reader_counts_anew() {
+        let count = TaskCount::new(Arc::new(FdBudget::new(0)));
+        let tasks = Tasks {
+            listed: 20_000,
+            ..Tasks::default()
+        };
+        count.note_cost(tasks, COSTLY_NSEC);
+        assert_eq!(count.counted_lately(), None);
+        count.note_cost(tasks, 60_000_000_000);
+        assert_eq!(count.counted_lately(), Some(tasks));
+        count.costly.lock().as_mut().unwrap().until = Instant::now();
+        assert_eq!(count.counted_lately(), None);
+        assert_eq!(count.counted_lately(), Some(tasks));
+    }
+
+    #[test]
     fn newest_thread_is_found_after_the_hosts_numbers_began_anew() {
         let dir = tempfile::tempdir().unwrap();
         for (thread, state, started) in [(32_760, 'S', 100), (305, 'R', 200), (301, 'S', 150)] {
             let zeros = "0 ".repeat(18);
-            std::fs::create_dir(dir.path().join(thread.to_string())).unwrap();
-            let path = dir.path().join(format!("{thread}/stat"));
-            std::fs::write(path, format!("{thread} (a) {state} {zeros}{started} 0\n")).unwrap();
+            let task = dir.path().join(format!("{thread}/task/{thread}"));
+            std::fs::create_dir_all(&task).unwrap();
+            std::fs::write(
+                task.join("stat"),
+                format!("{thread} (a) {state} {zeros}{started} 0\n"),
+            )
+            .unwrap();
         }
         let proc = Proc::open(dir.path()).unwrap();
         let threads = [32_760, 305, 301];

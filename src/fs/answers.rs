@@ -28,6 +28,24 @@ const SENT_AGAIN: u64 = 1 << 63;
 /// For what differs from one reader to the next: the kernel's caches know no readers.
 const NEVER: Duration = Duration::ZERO;
 
+/// Whom a request is from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct By {
+    /// The number of the request.
+    pub(super) unique: u64,
+    /// The reader's thread id in the daemon's pid namespace; 0 if it has none there.
+    pub(super) reader: i32,
+}
+
+impl By {
+    pub(super) fn new(request: &Request) -> Self {
+        Self {
+            unique: request.unique().0,
+            reader: i32::try_from(request.pid()).unwrap_or(0),
+        }
+    }
+}
+
 /// Everything that answers are made of.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -116,24 +134,18 @@ impl Shared {
     }
 
     /// Sets a trigger.
-    pub(super) fn write(
-        &self,
-        inode: u64,
-        handle: u64,
-        data: &[u8],
-        by: &Request,
-    ) -> Result<(), Errno> {
+    pub(super) fn write(&self, inode: u64, handle: u64, data: &[u8], by: By) -> Result<(), Errno> {
         let (file, resource) = pressure_file(inode).ok_or(Errno::EBADF)?;
-        let again = by.unique().0 & SENT_AGAIN != 0;
+        let again = by.unique & SENT_AGAIN != 0;
         if !again && self.triggers.has(handle) {
             return Err(Errno::EBUSY);
         }
         let trigger = Trigger::parse(data).ok_or(Errno::EINVAL)?;
-        let is_allowed = !trigger.is_privileged() || self.views.may_use_resources(reader(by));
+        let is_allowed = !trigger.is_privileged() || self.views.may_use_resources(by.reader);
         if !is_allowed || !self.views.has_line(resource, trigger.share) {
             return Err(Errno::EINVAL);
         }
-        let (stalls, owner) = self.views.stalls(file, reader(by))?;
+        let (stalls, owner) = self.views.stalls(file, by.reader)?;
         let what = What {
             resource,
             trigger,
@@ -271,9 +283,4 @@ pub(super) fn pressure_file(inode: u64) -> Option<(ProcFile, Resource)> {
         Entry::Proc(file) => Some((file, file.resource()?)),
         Entry::Directory => None,
     }
-}
-
-/// The reader's thread id in the daemon's pid namespace; 0 if it has none there.
-pub(super) fn reader(request: &Request) -> i32 {
-    i32::try_from(request.pid()).unwrap_or(0)
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use fuser::{Notifier, Request};
 
-use super::answers::{Shared, reader};
+use super::answers::{By, Shared};
 use super::drain::Drain;
 use super::fairness::Fairness;
 #[cfg(debug_assertions)]
@@ -37,15 +37,6 @@ pub struct LxcFs {
     fairness: Arc<Fairness<Work>>,
     linger: Arc<Linger>,
     drain: Arc<Drain>,
-}
-
-/// Whom a request is from.
-#[derive(Debug, Clone, Copy)]
-struct By {
-    /// The number of the request.
-    unique: u64,
-    /// The reader's thread id.
-    reader: i32,
 }
 
 /// What is to be done for a request, its answer included.
@@ -145,10 +136,7 @@ impl LxcFs {
     /// container.
     fn in_turn(&self, request: &Request, work: impl FnOnce(&Self, By) + Send + 'static) {
         let _turn = self.turn();
-        let by = By {
-            unique: request.unique().0,
-            reader: reader(request),
-        };
+        let by = By::new(request);
         let container = self.views.container_seen_last(by.reader);
         if !self.fairness.is_to_hold(container, by.reader) {
             return work(self, by);

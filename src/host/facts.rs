@@ -300,7 +300,17 @@ fn pressure_file(root: &Path, resource: Resource) -> Option<PressureFile> {
 /// `/proc/uptime` shows).
 #[must_use]
 pub fn boottime_nsec() -> u64 {
-    let Ok(now) = clock_gettime(ClockId::CLOCK_BOOTTIME) else {
+    nsec_of(ClockId::CLOCK_BOOTTIME)
+}
+
+/// CPU time that this thread has used, in nanoseconds (`CLOCK_THREAD_CPUTIME_ID`).
+#[must_use]
+pub fn thread_cpu_nsec() -> u64 {
+    nsec_of(ClockId::CLOCK_THREAD_CPUTIME_ID)
+}
+
+fn nsec_of(clock: ClockId) -> u64 {
+    let Ok(now) = clock_gettime(clock) else {
         return 0;
     };
     let seconds = u64::try_from(now.tv_sec()).unwrap_or(0);

@@ -7,6 +7,6 @@ mod personality;
 pub mod process;
 mod release;
 
-pub use self::facts::{Host, PressureFile, boottime_nsec, page_kb};
+pub use self::facts::{Host, PressureFile, boottime_nsec, page_kb, thread_cpu_nsec};
 pub use self::nodes::NumaNode;
 pub use self::release::{is_since, kernel_is_since};

@@ -88,10 +88,20 @@ impl Proc {
         read_text(self.open_file(pid, file)?)
     }
 
-    /// State and start time from `/proc/PID/stat`; `None` when the process is gone.
+    /// Opens the `stat` of a thread as [`Proc::open_file`] does. It is the file below `task`: for
+    /// `/proc/TID/stat` the kernel adds up all threads of the process, which takes milliseconds
+    /// where there are thousands, and state and start time are the same.
+    ///
+    /// # Errors
+    /// What open(2) says.
+    pub fn open_stat(&self, tid: i32) -> Result<OwnedFd, Errno> {
+        self.open_file(tid, &format!("task/{tid}/stat"))
+    }
+
+    /// State and start time of a thread; `None` when it is gone.
     #[must_use]
-    pub fn stat(&self, pid: i32) -> Option<PidStat> {
-        PidStat::parse(&read_whole(self.open_file(pid, "stat").ok()?).ok()?).ok()
+    pub fn stat(&self, tid: i32) -> Option<PidStat> {
+        PidStat::parse(&read_whole(self.open_stat(tid).ok()?).ok()?).ok()
     }
 
     /// Inode number of a namespace of the process; `None` when the kernel has no such

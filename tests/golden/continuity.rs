@@ -193,7 +193,7 @@ fn add(tree: &Tree, path: &str, key: &str, increment: u64) {
 }
 
 fn set_state(tree: &Tree, pid: i32, state: char) {
-    let path = format!("proc/{pid}/stat");
+    let path = format!("proc/{pid}/task/{pid}/stat");
     let text = tree.read(&path);
     let (start, end) = text.split_once(") ").unwrap();
     write(tree, &path, &format!("{start}) {state}{}", &end[1..]));

@@ -7,28 +7,30 @@ use std::time::SystemTime;
 use fuser::{
     BsdFileFlags, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, OpenFlags, PollEvents,
     PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen, ReplyPoll, ReplyWrite, Request, TimeOrNow,
-    WriteFlags,
+    ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, Request,
+    TimeOrNow, WriteFlags,
 };
 use nix::errno::Errno;
 
 use super::LxcFs;
-use crate::fs::answers::{A_WHILE, pressure_file, reader};
+use crate::fs::answers::{A_WHILE, By, pressure_file};
 use crate::fs::triggers::READY;
 
 impl Filesystem for LxcFs {
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let _turn = self.turn();
-        match self
-            .shared
-            .attempt(unique(request), |shared| shared.look_up(parent.0, name))
-        {
-            Ok((attr, keep)) => {
-                let keep_name = keep.max(A_WHILE);
-                reply.entry_with_ttls(&keep, &keep_name, &attr, Generation(0));
+        let name = name.to_owned();
+        self.in_turn(request, move |fs, by| {
+            match fs
+                .shared
+                .attempt(by.unique, |shared| shared.look_up(parent.0, &name))
+            {
+                Ok((attr, keep)) => {
+                    let keep_name = keep.max(A_WHILE);
+                    reply.entry_with_ttls(&keep, &keep_name, &attr, Generation(0));
+                }
+                Err(errno) => reply.error(errno),
             }
-            Err(errno) => reply.error(errno),
-        }
+        });
     }
 
     fn getattr(
@@ -117,13 +119,15 @@ impl Filesystem for LxcFs {
         _lock_owner: Option<fuser::LockOwner>,
         reply: ReplyWrite,
     ) {
-        let _turn = self.turn();
-        match self.shared.attempt(unique(request), |shared| {
-            shared.write(inode.0, handle.0, data, request)
-        }) {
-            Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
-            Err(errno) => reply.error(errno),
-        }
+        let data = data.to_owned();
+        self.in_turn(request, move |fs, by| {
+            match fs.shared.attempt(by.unique, |shared| {
+                shared.write(inode.0, handle.0, &data, by)
+            }) {
+                Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
+                Err(errno) => reply.error(errno),
+            }
+        });
     }
 
     fn poll(
@@ -136,20 +140,23 @@ impl Filesystem for LxcFs {
         _flags: PollFlags,
         reply: ReplyPoll,
     ) {
-        let _turn = self.turn();
-        if pressure_file(inode.0).is_none() {
-            reply.poll(READY);
-            return self.linger.after_open(reader(request));
-        }
-        match self.shared.attempt(unique(request), |shared| {
-            Ok(shared.triggers.poll(handle.0, notifier.handle()))
-        }) {
-            Ok(events) => reply.poll(events),
-            Err(errno) => return reply.error(errno),
-        }
-        self.triggers.told(handle.0);
+        let poller = notifier.handle();
+        self.in_turn(request, move |fs, by| {
+            if pressure_file(inode.0).is_none() {
+                reply.poll(READY);
+                return fs.linger.after_open(by.reader);
+            }
+            match fs.shared.attempt(by.unique, |shared| {
+                Ok(shared.triggers.poll(handle.0, poller))
+            }) {
+                Ok(events) => reply.poll(events),
+                Err(errno) => return reply.error(errno),
+            }
+            fs.triggers.told(handle.0);
+        });
     }
 
+    /// Nobody waits for it, and to hold it back would cost more than to answer it.
     fn release(
         &self,
         request: &Request,
@@ -161,7 +168,7 @@ impl Filesystem for LxcFs {
         reply: ReplyEmpty,
     ) {
         let _turn = self.turn();
-        match self.shared.attempt(unique(request), |shared| {
+        match self.shared.attempt(By::new(request).unique, |shared| {
             shared.handles.close(handle.0);
             if pressure_file(inode.0).is_some() {
                 shared.triggers.remove(handle.0);
@@ -172,6 +179,16 @@ impl Filesystem for LxcFs {
             Err(errno) => reply.error(errno),
         }
         self.linger.after_end();
+    }
+
+    fn opendir(&self, request: &Request, _inode: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        self.in_turn(request, |_, _| {
+            reply.opened(FileHandle(0), FopenFlags::empty());
+        });
+    }
+
+    fn statfs(&self, request: &Request, _inode: INodeNo, reply: ReplyStatfs) {
+        self.in_turn(request, |_, _| reply.statfs(0, 0, 0, 0, 0, 512, 255, 0));
     }
 
     fn readdir(
@@ -221,24 +238,23 @@ impl Filesystem for LxcFs {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let _turn = self.turn();
         let truncates = size.is_some() && mode.is_none() && uid.is_none() && gid.is_none();
-        match self
-            .shared
-            .attempt(unique(request), |shared| match truncates {
+        self.in_turn(request, move |fs, by| {
+            match fs.shared.attempt(by.unique, |shared| match truncates {
                 true => shared.truncate(inode.0),
                 false => Err(Errno::EPERM),
             }) {
-            Ok((attr, keep)) => reply.attr(&keep, &attr),
-            Err(errno) => reply.error(errno),
-        }
+                Ok((attr, keep)) => reply.attr(&keep, &attr),
+                Err(errno) => reply.error(errno),
+            }
+        });
     }
 
     // Nothing can be made, removed or renamed. The errors are those of procfs.
 
     fn create(
         &self,
-        _request: &Request,
+        request: &Request,
         _parent: INodeNo,
         _name: &OsStr,
         _mode: u32,
@@ -246,13 +262,12 @@ impl Filesystem for LxcFs {
         _flags: i32,
         reply: ReplyCreate,
     ) {
-        let _turn = self.turn();
-        reply.error(fuser::Errno::EACCES);
+        self.in_turn(request, |_, _| reply.error(fuser::Errno::EACCES));
     }
 
     fn mknod(
         &self,
-        _request: &Request,
+        request: &Request,
         _parent: INodeNo,
         _name: &OsStr,
         _mode: u32,
@@ -260,60 +275,54 @@ impl Filesystem for LxcFs {
         _device: u32,
         reply: ReplyEntry,
     ) {
-        let _turn = self.turn();
-        reply.error(fuser::Errno::EPERM);
+        self.in_turn(request, |_, _| reply.error(fuser::Errno::EPERM));
     }
 
     fn mkdir(
         &self,
-        _request: &Request,
+        request: &Request,
         _parent: INodeNo,
         _name: &OsStr,
         _mode: u32,
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        let _turn = self.turn();
-        reply.error(fuser::Errno::EPERM);
+        self.in_turn(request, |_, _| reply.error(fuser::Errno::EPERM));
     }
 
     fn symlink(
         &self,
-        _request: &Request,
+        request: &Request,
         _parent: INodeNo,
         _name: &OsStr,
         _target: &Path,
         reply: ReplyEntry,
     ) {
-        let _turn = self.turn();
-        reply.error(fuser::Errno::EPERM);
+        self.in_turn(request, |_, _| reply.error(fuser::Errno::EPERM));
     }
 
     fn link(
         &self,
-        _request: &Request,
+        request: &Request,
         _inode: INodeNo,
         _parent: INodeNo,
         _name: &OsStr,
         reply: ReplyEntry,
     ) {
-        let _turn = self.turn();
-        reply.error(fuser::Errno::EPERM);
+        self.in_turn(request, |_, _| reply.error(fuser::Errno::EPERM));
     }
 
-    fn unlink(&self, _request: &Request, _parent: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
-        let _turn = self.turn();
-        reply.error(fuser::Errno::EPERM);
+    fn unlink(&self, request: &Request, _parent: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+        self.in_turn(request, |_, _| reply.error(fuser::Errno::EPERM));
     }
 
-    fn rmdir(&self, _request: &Request, _parent: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
-        let _turn = self.turn();
-        reply.error(fuser::Errno::EPERM);
+    fn rmdir(&self, request: &Request, _parent: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+        self.in_turn(request, |_, _| reply.error(fuser::Errno::EPERM));
     }
 
     fn rename(
         &self,
-        _request: &Request,
+        request: &Request,
         _parent: INodeNo,
         _name: &OsStr,
         _new_parent: INodeNo,
@@ -321,14 +330,13 @@ impl Filesystem for LxcFs {
         _flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.turn();
-        reply.error(fuser::Errno::EPERM);
+        self.in_turn(request, |_, _| reply.error(fuser::Errno::EPERM));
     }
 
     /// Programs ask whether the file is a terminal. The kernel does not cache the answer.
     fn ioctl(
         &self,
-        _request: &Request,
+        request: &Request,
         _inode: INodeNo,
         _handle: FileHandle,
         _flags: fuser::IoctlFlags,
@@ -337,11 +345,8 @@ impl Filesystem for LxcFs {
         _output_size: u32,
         reply: ReplyIoctl,
     ) {
-        let _turn = self.turn();
-        reply.error(fuser::Errno::from_i32(Errno::ENOTTY as i32));
+        self.in_turn(request, |_, _| {
+            reply.error(fuser::Errno::from_i32(Errno::ENOTTY as i32))
+        });
     }
-}
-
-fn unique(request: &Request) -> u64 {
-    request.unique().0
 }
