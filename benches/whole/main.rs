@@ -14,6 +14,7 @@
     clippy::unwrap_used
 )]
 
+mod bursts;
 #[path = "../../tests/common/mod.rs"]
 mod common;
 mod contender;
@@ -59,6 +60,8 @@ fn ratio(figures: &[(Who, f64)], of: Who, to: Who) -> f64 {
 enum Table {
     /// Each file by several numbers of readers in one container
     Latency(latency::Options),
+    /// Bursts of new readers, alone and beside another container
+    Bursts(bursts::Options),
     /// The first read of a new container
     First(latency::FirstOptions),
     /// Many containers that each read ten times a second
@@ -77,6 +80,7 @@ impl Table {
     fn print(&self, targets: &mut Targets) {
         match self {
             Self::Latency(options) => latency::table(options, targets),
+            Self::Bursts(options) => bursts::table(options, targets),
             Self::First(options) => latency::first_reads(options, targets),
             Self::Containers(options) => scale::table(options, targets),
             Self::Churn(options) => scale::churn(options, targets),
@@ -85,6 +89,7 @@ impl Table {
             Self::All => {
                 let tables = [
                     "latency",
+                    "bursts",
                     "first",
                     "containers",
                     "churn",
@@ -128,6 +133,9 @@ fn main() {
                 "{}",
                 hammer(Path::new(path), number(readers), time).to_line()
             );
+        }
+        [bursts::CATS, path, msec] => {
+            bursts::cats(Path::new(path), Duration::from_millis(number(msec) as u64));
         }
         [scale::PACED, ref paths @ ..] => scale::read_at_a_pace(paths),
         [tasks::IDLE, threads] => tasks::idle(number(threads)),

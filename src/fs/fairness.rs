@@ -5,212 +5,149 @@
 //! its requests are taken out of that queue as fast as they come and held back. A thread of its
 //! own works on them, one of each such container in turn.
 //!
-//! That thread rests half of the time. The CPU time is the daemon's, so no quota of the container
-//! counts it; and a daemon that is never idle has no credit with the scheduler, which lets it wait
-//! for milliseconds when another reader comes. Readers who wait for an answer use no CPU.
+//! That thread rests half of the time while another container's reader is likely to come in the
+//! next moment, and never else. The CPU time is the daemon's, so no quota of the container counts
+//! it; and a daemon that is never idle has no credit with the scheduler, which lets it wait for
+//! milliseconds when that reader comes. Readers who wait for an answer use no CPU.
 //!
-//! Which container a request is of is only guessed here, so the order is all that depends on
-//! it. Readers that nobody knows yet share the turn of one container, and nobody rests for
-//! them: each may be of another one, and read just this once.
+//! Requests that take long would keep all serving threads busy. So those of a container that has
+//! had one lately are held back too, for another thread of their own.
+//!
+//! Which container a thread is in is remembered from its last request, and so only a guess; the
+//! order is all that depends on it. New threads, and processes that read once, are looked up
+//! before they are held back or count as another container's.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+mod held;
+mod readers;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
+use self::held::Held;
+use self::readers::{Latest, Others};
 use crate::host::boottime_nsec;
 
-/// For how long several containers are taken to read, after two have done so in turn.
-const SEVERAL_NSEC: u64 = 1_000_000_000;
-
-/// A container keeps the queue full if so many of the latest requests are by threads of it beside
-/// the one that asks. Holding a request back costs more than answering it at once, so with fewer
-/// nobody is held back.
-const CROWD: usize = LATEST / 4;
-const LATEST: usize = 64;
-
-/// How long the thread for what is held works before it rests for as long.
+/// How long the thread for crowds works before it rests for as long.
 const STINT: Duration = Duration::from_micros(200);
 /// It rests no longer, though a request was held up.
 const LONGEST_REST: Duration = Duration::from_millis(10);
 
-/// Requests that are held at the most.
-const MOST_HELD: usize = 1024;
+/// A request that takes longer is slow, and so is its container for a while.
+const SLOW: Duration = Duration::from_millis(20);
+const SLOW_FOR_NSEC: u64 = 1_000_000_000;
+/// Slow containers that are known at the same time; of more the latest.
+const MOST_SLOW: usize = 64;
 
-/// A container, or all readers that are not known yet.
-type Container = Option<usize>;
-
-/// Requests that are held back, as `T`.
+/// Decides which requests, as `T`, are held back, and holds them.
 #[derive(Debug)]
 pub struct Fairness<T> {
-    latest: Latest,
-    /// The known container that a request came from last; 0 before the first.
-    last: AtomicUsize,
-    /// Until when several containers are taken to read.
-    several_until_nsec: AtomicU64,
-    /// Whether there is a thread that works on what is held.
+    /// Whether there are threads that work on what is held.
     enabled: AtomicBool,
-    held: Mutex<Held<T>>,
-    /// There is something to work on.
-    comes: Condvar,
-    /// Taken by that thread while it works.
-    at_work: Mutex<()>,
+    others: Others,
+    latest: Latest,
+    slow: Slow,
+    of_crowds: Held<T>,
+    of_slow: Held<T>,
 }
 
-#[derive(Debug)]
-struct Held<T> {
-    by_container: HashMap<Container, VecDeque<T>>,
-    /// The containers that have something here, the next one first.
-    turns: VecDeque<Container>,
-    count: usize,
+/// Why a request is held back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Many readers of its container ask at the same time.
+    Crowd,
+    /// Requests of its container take long.
+    Slow,
+}
+
+/// Where a request waits for its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wait {
+    cause: Cause,
+    container: usize,
 }
 
 impl<T> Default for Fairness<T> {
     fn default() -> Self {
         Self {
-            latest: Latest::default(),
-            last: AtomicUsize::new(0),
-            several_until_nsec: AtomicU64::new(0),
             enabled: AtomicBool::new(false),
-            held: Mutex::new(Held {
-                by_container: HashMap::new(),
-                turns: VecDeque::new(),
-                count: 0,
-            }),
-            comes: Condvar::new(),
-            at_work: Mutex::default(),
+            others: Others::default(),
+            latest: Latest::default(),
+            slow: Slow::default(),
+            of_crowds: Held::default(),
+            of_slow: Held::default(),
         }
-    }
-}
-
-/// The latest requests: of each a number that stands for container and thread.
-#[derive(Debug)]
-struct Latest {
-    requests: [AtomicU64; LATEST],
-    next: AtomicUsize,
-}
-
-impl Default for Latest {
-    fn default() -> Self {
-        Self {
-            requests: std::array::from_fn(|_| AtomicU64::new(u64::MAX)),
-            next: AtomicUsize::new(0),
-        }
-    }
-}
-
-impl Latest {
-    const THREAD_BITS: u32 = 24;
-    /// Nearly always one of so many is of a container that keeps the queue full.
-    const FEW: usize = 8;
-
-    /// Notes a request, and gives how many before it were by other threads of its container: 0
-    /// if none of the last few was.
-    fn others_beside(&self, container: Container, reader: i32) -> usize {
-        let container = (container.unwrap_or(0) as u64) << Self::THREAD_BITS;
-        let thread = u64::from(reader.unsigned_abs()) & ((1 << Self::THREAD_BITS) - 1);
-        let request = container | thread;
-        let next = self.next.fetch_add(1, Ordering::Relaxed);
-        let is_other = |slot: &&AtomicU64| {
-            let other = slot.load(Ordering::Relaxed);
-            other != request && other >> Self::THREAD_BITS == request >> Self::THREAD_BITS
-        };
-        let is_one_of_few = (1..=Self::FEW)
-            .filter_map(|back| self.requests.get(next.wrapping_sub(back) % LATEST))
-            .any(|slot| is_other(&slot));
-        let others = match is_one_of_few {
-            true => self.requests.iter().filter(is_other).count(),
-            false => 0,
-        };
-        if let Some(slot) = self.requests.get(next % LATEST) {
-            slot.store(request, Ordering::Relaxed);
-        }
-        others
-    }
-}
-
-impl<T> Held<T> {
-    fn push(&mut self, container: Container, request: T) {
-        let own = self.by_container.entry(container).or_default();
-        if own.is_empty() {
-            self.turns.push_back(container);
-        }
-        own.push_back(request);
-        self.count += 1;
-    }
-
-    fn pop(&mut self) -> Option<(Container, T)> {
-        let container = self.turns.pop_front()?;
-        let own = self.by_container.get_mut(&container)?;
-        let request = own.pop_front()?;
-        self.count -= 1;
-        if own.is_empty() {
-            self.by_container.remove(&container);
-        } else {
-            self.turns.push_back(container);
-        }
-        Some((container, request))
     }
 }
 
 impl<T> Fairness<T> {
-    /// From now on somebody works on what is held.
+    /// From now on there is a thread in [`Fairness::work_in_turn`] for each cause.
     pub fn enable(&self) {
         self.enabled.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a request of the thread `reader` of this container is to be held back: if many
-    /// of its threads read, and others too.
-    pub fn is_to_hold(&self, container: Container, reader: i32) -> bool {
+    /// Where a request of the thread `reader` is to wait; `None` if it is to be answered at once.
+    /// `container` is a number of the one in which the thread was seen the last time; for a thread
+    /// that nobody knows `look_up` finds it.
+    pub fn admit(
+        &self,
+        container: Option<usize>,
+        reader: i32,
+        look_up: impl FnOnce() -> Option<usize>,
+    ) -> Option<Wait> {
         let now_nsec = boottime_nsec();
-        let is_crowd = self.latest.others_beside(container, reader) >= CROWD;
         if let Some(container) = container {
-            if self.last.load(Ordering::Relaxed) != container {
-                self.last.store(container, Ordering::Relaxed);
-                let until_nsec = now_nsec.saturating_add(SEVERAL_NSEC);
-                self.several_until_nsec.store(until_nsec, Ordering::Relaxed);
-            }
+            self.others.note(container, now_nsec);
         }
-        is_crowd
-            && now_nsec < self.several_until_nsec.load(Ordering::Relaxed)
-            && self.enabled.load(Ordering::Relaxed)
+        let has_others = self.others.are_there(now_nsec);
+        let has_slow = self.slow.is_any(now_nsec);
+        if !(has_others || has_slow) || !self.enabled.load(Ordering::Relaxed) {
+            return None;
+        }
+        let is_crowded = has_others && self.latest.is_crowd(None, now_nsec);
+        let container = match is_crowded || has_slow {
+            true => container.or_else(look_up),
+            false => container,
+        };
+        self.latest.note(container, reader, now_nsec);
+        let container = container?;
+        let cause = if has_slow && self.slow.has(container, now_nsec) {
+            Cause::Slow
+        } else if is_crowded && self.latest.is_crowd(Some(container), now_nsec) {
+            Cause::Crowd
+        } else {
+            return None;
+        };
+        Some(Wait { cause, container })
     }
 
-    /// Holds a request back. Gives it back if there is no room.
-    pub fn hold(&self, container: Container, request: T) -> Option<T> {
-        let mut held = self.held.lock();
-        if held.count >= MOST_HELD {
-            return Some(request);
-        }
-        if held.count == 0 {
-            self.comes.notify_one();
-        }
-        held.push(container, request);
-        None
+    /// Whether a request is slow that has taken so long.
+    pub fn is_slow(took: Duration) -> bool {
+        took > SLOW
     }
 
-    /// Works on what is held, for ever.
-    pub fn work_in_turn(&self, work: impl Fn(T)) {
+    /// Notes that a request of this container has been worked on, and how long that has taken.
+    pub fn note_work(&self, container: usize, took: Duration) {
+        let now_nsec = boottime_nsec();
+        self.others.note(container, now_nsec);
+        if Self::is_slow(took) {
+            self.slow.note(container, now_nsec);
+        }
+    }
+
+    /// Holds a request back. Where too many are held the caller is given one to work on at once.
+    pub fn hold(&self, wait: Wait, request: T) -> Option<T> {
+        self.held(wait.cause).push(wait.container, request)
+    }
+
+    /// Works on what is held for this cause, for ever. `work` returns how long it took.
+    pub fn work_in_turn(&self, cause: Cause, work: impl Fn(T) -> Duration) {
         loop {
-            let mut worked = Duration::ZERO;
-            let at_work = self.at_work.lock();
-            while worked < STINT {
-                let Some((container, request)) = self.pop() else {
-                    break;
-                };
-                let start = Instant::now();
-                work(request);
-                if container.is_some() {
-                    worked += start.elapsed();
-                }
-            }
-            drop(at_work);
-            thread::sleep(worked.min(LONGEST_REST));
-            let mut held = self.held.lock();
-            while held.count == 0 {
-                self.comes.wait(&mut held);
+            let worked = self.held(cause).work_for(STINT, &work);
+            if self.others.have_read_lately(boottime_nsec()) {
+                thread::sleep(worked.min(LONGEST_REST));
             }
         }
     }
@@ -218,25 +155,60 @@ impl<T> Fairness<T> {
     /// Works on all that is held. When it returns nobody else works on what was held by
     /// this thread.
     pub fn work_on_all(&self, work: impl Fn(T)) {
-        while let Some((_, request)) = self.pop() {
-            work(request);
-        }
-        drop(self.at_work.lock());
+        self.of_crowds.work_on_all(&work);
+        self.of_slow.work_on_all(&work);
     }
 
-    fn pop(&self) -> Option<(Container, T)> {
-        self.held.lock().pop()
+    fn held(&self, cause: Cause) -> &Held<T> {
+        match cause {
+            Cause::Crowd => &self.of_crowds,
+            Cause::Slow => &self.of_slow,
+        }
+    }
+}
+
+/// The containers of which a request has taken long lately.
+#[derive(Debug, Default)]
+struct Slow {
+    /// Until when there is one.
+    until_nsec: AtomicU64,
+    /// Until when each is one, the latest last.
+    containers: Mutex<Vec<(usize, u64)>>,
+}
+
+impl Slow {
+    fn is_any(&self, now_nsec: u64) -> bool {
+        now_nsec < self.until_nsec.load(Ordering::Relaxed)
+    }
+
+    fn has(&self, container: usize, now_nsec: u64) -> bool {
+        let containers = self.containers.lock();
+        let mut known = containers.iter();
+        known.any(|(one, until_nsec)| *one == container && now_nsec < *until_nsec)
+    }
+
+    fn note(&self, container: usize, now_nsec: u64) {
+        let until_nsec = now_nsec.saturating_add(SLOW_FOR_NSEC);
+        let mut containers = self.containers.lock();
+        containers.retain(|(one, until_nsec)| *one != container && now_nsec < *until_nsec);
+        if containers.len() >= MOST_SLOW {
+            containers.remove(0);
+        }
+        containers.push((container, until_nsec));
+        self.until_nsec.store(until_nsec, Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::sync::{Arc, mpsc};
+    use std::time::Instant;
 
     use super::*;
 
-    const NOISY: Container = Some(64);
-    const OTHER: Container = Some(128);
+    const NOISY: usize = 64;
+    const OTHER: usize = 128;
 
     fn enabled() -> Arc<Fairness<u32>> {
         let fairness = Arc::new(Fairness::default());
@@ -244,143 +216,121 @@ mod tests {
         fairness
     }
 
-    fn all(fairness: &Fairness<u32>) -> Vec<u32> {
-        std::iter::from_fn(|| fairness.pop())
-            .map(|(_, request)| request)
-            .collect()
+    /// What becomes of the last one of 64 requests by as many threads, which are all known or all
+    /// unknown, and how many of them were looked up.
+    fn crowd(fairness: &Fairness<u32>, is_known: bool, threads: i32) -> (Option<Cause>, usize) {
+        let looked_up = Cell::new(0);
+        let look_up = || {
+            looked_up.set(looked_up.get() + 1);
+            Some(NOISY)
+        };
+        let seen = is_known.then_some(NOISY);
+        let admit = |number| fairness.admit(seen, number % threads, look_up);
+        let last = (0..64).map(admit).last().flatten();
+        (last.map(|wait| wait.cause), looked_up.get())
     }
 
-    /// Whether the last one of so many requests is to be held back, each by another thread.
-    fn holds(fairness: &Fairness<u32>, container: Container, requests: i32) -> bool {
-        (1..=requests).fold(false, |_, reader| fairness.is_to_hold(container, reader))
-    }
-
-    #[test]
-    fn one_container_alone_is_not_held_back() {
-        let fairness = enabled();
-        fairness.is_to_hold(NOISY, 1);
-        fairness.several_until_nsec.store(0, Ordering::Relaxed);
-        assert!(!holds(&fairness, NOISY, 100));
-    }
-
-    #[test]
-    fn beside_others_it_is_held_back_if_many_of_its_threads_read() {
-        let fairness = enabled();
-        assert!(!fairness.is_to_hold(OTHER, 1));
-        assert!(!holds(&fairness, NOISY, 8));
-        assert!(holds(&fairness, NOISY, 64));
-        assert!(!fairness.is_to_hold(OTHER, 1));
-        assert!(fairness.is_to_hold(NOISY, 1));
-        fairness.several_until_nsec.store(0, Ordering::Relaxed);
-        assert!(!fairness.is_to_hold(NOISY, 1));
+    fn unknown() -> Option<usize> {
+        None
     }
 
     #[test]
-    fn one_thread_is_never_held_back_nor_is_one_of_a_thousand_containers() {
+    fn nobody_is_held_back_or_looked_up_while_there_is_nobody_to_be_fair_to() {
         let fairness = enabled();
-        fairness.is_to_hold(OTHER, 1);
-        assert!((0..100).all(|_| !fairness.is_to_hold(NOISY, 2)));
-        assert!((100..1000).all(|container| !fairness.is_to_hold(Some(container), 3)));
+        assert_eq!(crowd(&fairness, false, 64), (None, 0));
+        assert_eq!(crowd(&fairness, true, 64), (None, 0));
+        // Of the container that was seen already, as it turns out.
+        fairness.note_work(NOISY, Duration::ZERO);
+        assert_eq!(crowd(&fairness, false, 64), (None, 0));
+    }
+
+    #[test]
+    fn beside_others_a_crowd_is_held_back_and_nobody_else() {
+        let fairness = enabled();
+        assert_eq!(fairness.admit(Some(OTHER), 1, unknown), None);
+        assert_eq!(crowd(&fairness, true, 8), (None, 0));
+        assert_eq!(crowd(&fairness, true, 64), (Some(Cause::Crowd), 0));
+        assert_eq!(fairness.admit(Some(OTHER), 1, unknown), None);
+        assert_eq!(fairness.admit(None, 1000, || Some(OTHER)), None);
+    }
+
+    #[test]
+    fn processes_that_read_once_are_held_back_with_those_of_their_container() {
+        let fairness = enabled();
+        fairness.note_work(OTHER, Duration::ZERO);
+        fairness.note_work(NOISY, Duration::ZERO);
+        crowd(&fairness, false, 64);
+        let (cause, looked_up) = crowd(&fairness, false, 64);
+        assert_eq!(cause, Some(Cause::Crowd));
+        assert!(looked_up > 0);
+        assert_eq!(fairness.admit(None, 1000, unknown), None);
+    }
+
+    #[test]
+    fn a_slow_container_waits_for_a_thread_of_its_own_even_if_it_is_alone() {
+        let fairness = enabled();
+        fairness.note_work(NOISY, SLOW);
+        assert_eq!(fairness.admit(Some(NOISY), 1, unknown), None);
+        fairness.note_work(NOISY, SLOW * 2);
+        for wait in [
+            fairness.admit(Some(NOISY), 1, unknown),
+            fairness.admit(None, 2, || Some(NOISY)),
+        ] {
+            assert_eq!(wait.map(|wait| wait.cause), Some(Cause::Slow));
+        }
+        assert_eq!(fairness.admit(Some(OTHER), 3, unknown), None);
+        assert_eq!(fairness.admit(None, 4, || Some(OTHER)), None);
+    }
+
+    #[test]
+    fn slow_containers_are_forgotten_in_the_end_and_if_there_are_many() {
+        let slow = Slow::default();
+        for container in 1..=MOST_SLOW + 1 {
+            slow.note(container, 0);
+        }
+        assert!(!slow.has(1, 0) && slow.has(2, 0) && slow.has(MOST_SLOW + 1, 0));
+        assert_eq!(slow.containers.lock().len(), MOST_SLOW);
+        assert!(!slow.has(2, SLOW_FOR_NSEC) && !slow.is_any(SLOW_FOR_NSEC));
+        slow.note(7, SLOW_FOR_NSEC);
+        assert_eq!(slow.containers.lock().len(), 1);
     }
 
     #[test]
     fn nothing_is_held_while_nobody_would_work_on_it() {
         let fairness = Fairness::<u32>::default();
-        assert!(!fairness.is_to_hold(OTHER, 1));
-        assert!(!holds(&fairness, NOISY, 64));
+        fairness.admit(Some(OTHER), 1, unknown);
+        assert_eq!(crowd(&fairness, true, 64), (None, 0));
     }
 
     #[test]
-    fn containers_take_turns_and_each_keeps_its_order() {
-        let fairness = enabled();
-        for (container, request) in [(NOISY, 1), (NOISY, 2), (NOISY, 3), (OTHER, 10), (None, 20)] {
-            assert_eq!(fairness.hold(container, request), None);
-        }
-        assert_eq!(fairness.pop(), Some((NOISY, 1)));
-        // One that comes now does not wait behind what the noisy one has left.
-        assert_eq!(fairness.hold(OTHER, 11), None);
-        assert_eq!(all(&fairness), [10, 20, 2, 11, 3]);
-        assert!(fairness.held.lock().by_container.is_empty());
-    }
-
-    #[test]
-    fn no_more_is_held_than_there_is_room_for() {
-        let fairness = enabled();
-        for request in 0..MOST_HELD {
-            assert_eq!(fairness.hold(NOISY, 1), None, "at {request}");
-        }
-        assert_eq!(fairness.hold(NOISY, 2), Some(2));
-        assert_eq!(fairness.hold(OTHER, 2), Some(2));
-        fairness.pop();
-        assert_eq!(fairness.hold(OTHER, 2), None);
-    }
-
-    #[test]
-    fn what_is_held_is_answered_and_the_thread_comes_back_for_more() {
-        let fairness = enabled();
-        let (sender, answered) = mpsc::channel();
-        let turns = Arc::clone(&fairness);
-        std::thread::spawn(move || turns.work_in_turn(|request| sender.send(request).unwrap()));
-        for round in [0, 10] {
-            for request in round..round + 5 {
-                fairness.hold(NOISY, request);
+    fn the_thread_rests_half_of_the_time_if_another_is_about_to_read() {
+        const REQUESTS: u32 = 20;
+        let [calm, beside_others] = [false, true].map(|beside_others| {
+            let fairness = enabled();
+            if beside_others {
+                fairness.note_work(OTHER, Duration::ZERO);
+                fairness.note_work(NOISY, Duration::ZERO);
             }
-            for request in round..round + 5 {
-                let limit = Duration::from_secs(20);
-                assert_eq!(answered.recv_timeout(limit), Ok(request));
-            }
-            // Until it has gone to sleep.
-            std::thread::sleep(STINT * 50);
-        }
-    }
-
-    #[test]
-    fn the_thread_rests_half_of_the_time() {
-        let fairness = enabled();
-        let (sender, answered) = mpsc::channel();
-        let turns = Arc::clone(&fairness);
-        for request in 0..100 {
-            fairness.hold(NOISY, request);
-        }
-        let start = Instant::now();
-        std::thread::spawn(move || {
-            turns.work_in_turn(|_| {
-                std::thread::sleep(STINT);
-                let _ = sender.send(());
+            let (sender, answered) = mpsc::channel();
+            let wait = Wait {
+                cause: Cause::Crowd,
+                container: NOISY,
+            };
+            (0..REQUESTS).for_each(|request| assert_eq!(fairness.hold(wait, request), None));
+            let turns = Arc::clone(&fairness);
+            let start = Instant::now();
+            std::thread::spawn(move || {
+                turns.work_in_turn(Cause::Crowd, |request| {
+                    let _ = sender.send(request);
+                    LONGEST_REST
+                });
             });
+            let answers: Vec<_> = answered.iter().take(REQUESTS as usize).collect();
+            assert_eq!(answers, (0..REQUESTS).collect::<Vec<_>>());
+            start.elapsed()
         });
-        assert_eq!(answered.iter().take(100).count(), 100);
-        // There is no rest after the last one.
-        assert!(start.elapsed() >= STINT * 199);
-    }
-
-    #[test]
-    fn a_thread_that_comes_to_rest_leaves_nothing_behind() {
-        let fairness = enabled();
-        for request in 0..5 {
-            fairness.hold(NOISY, request);
-        }
-        let (started, is_at_work) = mpsc::channel();
-        let (finish, may_finish) = mpsc::channel::<()>();
-        let turns = Arc::clone(&fairness);
-        std::thread::spawn(move || {
-            turns.work_in_turn(|request| {
-                started.send(request).unwrap();
-                let _ = may_finish.recv();
-            });
-        });
-        assert_eq!(is_at_work.recv(), Ok(0));
-        let rest = Mutex::new(Vec::new());
-        std::thread::scope(|scope| {
-            let end = scope.spawn(|| fairness.work_on_all(|request| rest.lock().push(request)));
-            while fairness.held.lock().count > 0 {
-                std::thread::yield_now();
-            }
-            // What the other thread works on is waited for.
-            std::thread::sleep(STINT * 20);
-            assert!(!end.is_finished());
-            finish.send(()).unwrap();
-        });
-        assert_eq!(rest.into_inner(), [1, 2, 3, 4]);
+        // Another one is taken to be about to read for 100 ms.
+        assert!(beside_others >= LONGEST_REST * 8, "{beside_others:?}");
+        assert!(calm < LONGEST_REST * 8, "{calm:?}");
     }
 }

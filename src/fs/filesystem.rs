@@ -13,7 +13,7 @@ use fuser::{Notifier, Request};
 
 use super::answers::{By, Shared};
 use super::drain::Drain;
-use super::fairness::Fairness;
+use super::fairness::{Cause, Fairness};
 #[cfg(debug_assertions)]
 use super::fault::Faults;
 use super::guarded::Guarded;
@@ -39,8 +39,8 @@ pub struct LxcFs {
     drain: Arc<Drain>,
 }
 
-/// What is to be done for a request, its answer included.
-struct Work(Box<dyn FnOnce(&LxcFs) + Send>);
+/// What is to be done for a request that is held back, its answer included.
+struct Work(Box<dyn FnOnce(&LxcFs) -> Duration + Send>);
 
 impl fmt::Debug for Work {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -57,9 +57,9 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let Self(filesystem) = self;
         if filesystem.drain.is_asked() {
-            filesystem
-                .fairness
-                .work_on_all(|work| filesystem.work_on(work));
+            filesystem.fairness.work_on_all(|work| {
+                filesystem.work_on(work);
+            });
             filesystem.drain.rest();
         }
     }
@@ -108,14 +108,14 @@ impl LxcFs {
         if !can_resend {
             return;
         }
-        let filesystem = self.clone();
-        let turns = thread::Builder::new().name("turns".to_owned());
-        let turns = turns.spawn(move || {
-            filesystem
-                .fairness
-                .work_in_turn(|work| filesystem.work_on(work));
+        let started = [("crowds", Cause::Crowd), ("slow", Cause::Slow)].map(|(name, cause)| {
+            let filesystem = self.clone();
+            thread::Builder::new().name(name.to_owned()).spawn(move || {
+                let work_on = |work| filesystem.work_on(work);
+                filesystem.fairness.work_in_turn(cause, work_on);
+            })
         });
-        match turns {
+        match started.into_iter().collect::<Result<Vec<_>, _>>() {
             Ok(_) => self.fairness.enable(),
             Err(error) => log::error!("containers will not take turns: {error}"),
         }
@@ -132,18 +132,43 @@ impl LxcFs {
         self.drain.wait(threads, timeout)
     }
 
-    /// Does the work for a request that can wait, now or when it is the turn of its
+    /// Does the work for a request that somebody waits for, now or when it is the turn of its
     /// container.
     fn in_turn(&self, request: &Request, work: impl FnOnce(&Self, By) + Send + 'static) {
         let _turn = self.turn();
         let by = By::new(request);
         let container = self.views.container_seen_last(by.reader);
-        if !self.fairness.is_to_hold(container, by.reader) {
-            return work(self, by);
-        }
-        let work = Work(Box::new(move |filesystem| work(filesystem, by)));
-        if let Some(work) = self.fairness.hold(container, work) {
+        let look_up = || {
+            let found = self.shared.attempt(by.unique, |shared| {
+                shared.views.container(by.reader).map(drop)
+            });
+            found.ok()?;
+            self.views.container_seen_last(by.reader)
+        };
+        let is_known = container.is_some();
+        let work = move |filesystem: &Self| {
+            let start_nsec = boottime_nsec();
+            work(filesystem, by);
+            let took = Duration::from_nanos(boottime_nsec().saturating_sub(start_nsec));
+            filesystem.note_work(by.reader, is_known, took);
+            took
+        };
+        let Some(wait) = self.fairness.admit(container, by.reader, look_up) else {
+            work(self);
+            return;
+        };
+        if let Some(work) = self.fairness.hold(wait, Work(Box::new(work))) {
             self.work_on(work);
+        }
+    }
+
+    /// By the end of the work it is known where a reader is whom nobody knew before.
+    fn note_work(&self, reader: i32, was_known: bool, took: Duration) {
+        if was_known && !Fairness::<Work>::is_slow(took) {
+            return;
+        }
+        if let Some(container) = self.views.container_seen_last(reader) {
+            self.fairness.note_work(container, took);
         }
     }
 
@@ -151,9 +176,9 @@ impl LxcFs {
         Turn(self)
     }
 
-    fn work_on(&self, Work(work): Work) {
+    fn work_on(&self, Work(work): Work) -> Duration {
         // Others are held back or have just been.
         self.linger.keep_off();
-        work(self);
+        work(self)
     }
 }

@@ -346,7 +346,7 @@ impl Filesystem for LxcFs {
         reply: ReplyIoctl,
     ) {
         self.in_turn(request, |_, _| {
-            reply.error(fuser::Errno::from_i32(Errno::ENOTTY as i32))
+            reply.error(fuser::Errno::from_i32(Errno::ENOTTY as i32));
         });
     }
 }
