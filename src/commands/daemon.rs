@@ -4,34 +4,42 @@
 //! in [`crate::session::holder`].
 
 use std::ffi::{CStr, OsStr, OsString};
-use std::io::{Seek, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::prctl;
-use nix::unistd::{geteuid, getpid};
+use nix::sys::signal::Signal;
+use nix::unistd::geteuid;
 use sd_notify::NotifyState;
 
-use super::installed;
+use super::pid_file::PidFile;
+use super::{installed, serve};
 use crate::cli::DaemonArgs;
 use crate::config;
 use crate::ops;
 use crate::session::control::Control;
 use crate::session::held::Held;
-use crate::session::holder::{self, Holder, Outcome, Owner};
+use crate::session::holder::{self, Beginning, Holder, Outcome, Owner};
 use crate::session::mount::Mount;
+use crate::session::terms::Terms;
 use crate::session::{CONTROL, server, store};
 use crate::sys::exec::{self, Named, Program};
+use crate::sys::process;
 
 /// A server that has not answered for so long is replaced, unless the service manager sets
 /// another time.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An unmount from outside that is under way is done in this time.
+const UNMOUNT_TIME: Duration = Duration::from_millis(50);
+
+/// Who aborts one connection after the other makes new ones no faster than this.
+const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 
 /// What a service manager tells the process that it started, and no child of it.
 const MANAGERS_VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_PID", "FDSTORE"];
@@ -67,32 +75,98 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
     )?;
     pid_file.write()?;
 
-    let (mount, held, resumes) = connect(args, mountpoint, inherited)?;
-    let stored = store::put(&held).unwrap_or_else(|error| {
-        log::warn!("the service manager cannot keep the connection: {error}");
-        false
-    });
-    let patience = sd_notify::watchdog_enabled().unwrap_or(PATIENCE);
+    let (mut mount, mut held, mut resumes) = connect(args, mountpoint, inherited)?;
+    let mut views_off = std::env::var_os(VIEWS_OFF).is_some_and(|value| value == "1");
+    let mut is_anew = false;
+    loop {
+        let began = Instant::now();
+        refuse_interrupts(&installed, &mount, &held);
+        let stored = store::put(&held).unwrap_or_else(|error| {
+            log::warn!("the service manager cannot keep the connection: {error}");
+            false
+        });
+        let beginning = Beginning {
+            patience: patience(&held.terms),
+            resumes,
+            views_off,
+        };
+        let mut holder = holder(&installed, &mount, &held, beginning, is_anew)?;
+        let outcome = holder.run();
+        views_off = holder.views_off();
+        if !matches!(outcome, Ok(Outcome::Disconnected)) || !was_aborted(&mount) {
+            if !matches!(outcome, Ok(Outcome::TakeOver)) {
+                ops::control::remove(&ops::control::path(&args.runtime_dir));
+            }
+            let kept = Kept {
+                mount,
+                held,
+                stored,
+            };
+            return end(outcome, holder, kept, &installed);
+        }
+        log::warn!("the connection was aborted from outside; mounting anew");
+        forget(stored, &held);
+        thread::sleep(SHORTEST_LIFE.saturating_sub(began.elapsed()));
+        drop(mount);
+        let connection;
+        (mount, connection) = Mount::new(mountpoint, &args.options)?;
+        held = held
+            .renew(connection, server::thread_count(), !args.no_resend)
+            .context("cannot set up the connection")?;
+        (resumes, is_anew) = (true, true);
+    }
+}
+
+/// For how long a server may not answer before it is replaced.
+pub(super) fn patience(terms: &Terms) -> Duration {
+    terms.patience(sd_notify::watchdog_enabled().unwrap_or(PATIENCE))
+}
+
+/// A holder with all that it needs. `is_anew` says that containers have to be given the new
+/// mount.
+fn holder(
+    installed: &Path,
+    mount: &Mount,
+    held: &Held,
+    beginning: Beginning,
+    is_anew: bool,
+) -> anyhow::Result<Holder<Manager>> {
     let (control, servers_end) = Control::pair().context("cannot make a pair of sockets")?;
-    let program = server_program(installed::this(&installed), &held, servers_end)
+    let program = server_program(installed::this(installed), held, servers_end)
         .context("cannot make a server ready")?;
     let manager = Manager {
-        program: installed.clone(),
+        program: installed.to_owned(),
         mountpoint: mount.mountpoint().to_owned(),
-        interval: patience / 4,
+        interval: beginning.patience / 4,
         pinged: Instant::now(),
+        repairs: is_anew,
     };
-    let views_off = std::env::var_os(VIEWS_OFF).is_some_and(|value| value == "1");
-    let mut holder = Holder::new(manager, program, control, patience, resumes, views_off)
-        .context("cannot wait for signals")?;
-    let outcome = holder.run();
-    if !matches!(outcome, Ok(Outcome::TakeOver)) {
-        ops::control::remove(&ops::control::path(&args.runtime_dir));
-    }
+    let connection = held.connection.try_clone()?;
+    Holder::new(manager, program, control, connection, beginning).context("cannot wait for signals")
+}
+
+/// What has to be seen to at the end.
+struct Kept {
+    mount: Mount,
+    held: Held,
+    /// Whether the service manager has copies of what is held.
+    stored: bool,
+}
+
+fn end(
+    outcome: anyhow::Result<Outcome>,
+    mut holder: Holder<Manager>,
+    Kept {
+        mount,
+        held,
+        stored,
+    }: Kept,
+    installed: &Path,
+) -> anyhow::Result<ExitCode> {
     match outcome {
         Ok(Outcome::TakeOver) => {
             mount.leave();
-            become_installed(&installed, &held, holder.views_off())
+            become_installed(installed, &held, holder.views_off())
         }
         Ok(Outcome::Ended) if stored => {
             // Whether this is the end for good or a restart, the service manager knows. See
@@ -101,8 +175,10 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Ok(Outcome::Ended) => Ok(ExitCode::SUCCESS),
-        Ok(Outcome::Unmounted) => {
+        Ok(Outcome::Disconnected) => {
+            log::info!("unmounted from outside; ending");
             forget(stored, &held);
+            mount.leave();
             Ok(ExitCode::SUCCESS)
         }
         // The server has said why.
@@ -116,6 +192,23 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
             mount.abort();
             Err(error)
         }
+    }
+}
+
+/// Whether the connection has ended although the file system is still mounted. An unmount by
+/// force aborts the connection first.
+fn was_aborted(mount: &Mount) -> bool {
+    thread::sleep(UNMOUNT_TIME);
+    mount.is_there()
+}
+
+/// Does without if it does not work: only a server that is killed at a bad moment meets it.
+fn refuse_interrupts(installed: &Path, mount: &Mount, held: &Held) {
+    let mut reader = serve::reader(installed::this(installed), mount.mountpoint());
+    if let Err(error) = held.refuse_interrupts(reader.stderr(Stdio::null())) {
+        log::warn!(
+            "the kernel will interrupt requests ({error}); where it is affected by CVE-2026-64265 (Linux 6.9 to 6.12.95, 6.13 to 6.18.38, 6.19 to 7.1.3) it may crash when a server is killed"
+        );
     }
 }
 
@@ -139,13 +232,8 @@ fn connect(
     // A later server makes do with the last good one.
     config::policy(args.config.as_deref(), &args.given())?;
     let (mount, connection) = Mount::new(mountpoint, &args.options)?;
-    let held = Held::new(
-        connection,
-        mount.minor(),
-        server::thread_count(),
-        !args.no_resend,
-    )
-    .context("cannot set up the connection")?;
+    let held = Held::new(connection, server::thread_count(), !args.no_resend)
+        .context("cannot set up the connection")?;
     Ok((mount, held, false))
 }
 
@@ -192,6 +280,25 @@ struct Manager {
     mountpoint: PathBuf,
     interval: Duration,
     pinged: Instant,
+    /// Whether containers are to be given this mount as soon as it answers.
+    repairs: bool,
+}
+
+impl Manager {
+    /// Has `lxcfs remount` give containers files of the new mount. The holder waits for all of
+    /// its children.
+    fn repair(&self) {
+        let mut command = Command::new(installed::this(&self.program));
+        command
+            .arg("remount")
+            .arg(&self.mountpoint)
+            .stdin(Stdio::null())
+            .stdout(std::io::stderr());
+        process::die_with_parent(&mut command, Signal::SIGKILL);
+        if let Err(error) = command.spawn() {
+            log::error!("cannot repair the mounts in containers; run `lxcfs remount`: {error}");
+        }
+    }
 }
 
 impl Owner for Manager {
@@ -199,6 +306,9 @@ impl Owner for Manager {
         log::info!("serving {}", self.mountpoint.display());
         if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
             log::warn!("cannot tell the service manager that the files are ready: {error}");
+        }
+        if self.repairs {
+            self.repair();
         }
     }
 
@@ -266,59 +376,5 @@ fn report_compatible_options(args: &DaemonArgs) {
     ];
     for (_, option, reason) in given.into_iter().filter(|(given, ..)| *given) {
         log::info!("{option} has no effect: {reason}");
-    }
-}
-
-/// The file that tells the daemon's pid, locked as long as it runs.
-struct PidFile {
-    path: PathBuf,
-    file: Flock<std::fs::File>,
-}
-
-impl PidFile {
-    fn lock(path: &Path) -> anyhow::Result<Self> {
-        let shown = path.display();
-        if let Some(directory) = path.parent() {
-            std::fs::create_dir_all(directory)
-                .with_context(|| format!("cannot create {}", directory.display()))?;
-        }
-        let file = std::fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .with_context(|| format!("cannot open the pid file {shown}"))?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => Ok(Self {
-                path: path.to_owned(),
-                file,
-            }),
-            Err((_, Errno::EWOULDBLOCK)) => {
-                let holder = std::fs::read_to_string(path).unwrap_or_default();
-                bail!(
-                    "another lxcfs (pid {}) holds {shown}; stop it first, or give this one its own --pidfile",
-                    holder.trim()
-                )
-            }
-            Err((_, errno)) => {
-                Err(errno).with_context(|| format!("cannot lock the pid file {shown}"))
-            }
-        }
-    }
-
-    fn write(&self) -> anyhow::Result<()> {
-        let mut file: &std::fs::File = &self.file;
-        file.set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| writeln!(file, "{}", getpid()))
-            .with_context(|| format!("cannot write the pid file {}", self.path.display()))
-    }
-}
-
-impl Drop for PidFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
     }
 }

@@ -11,6 +11,7 @@ mod installed;
 mod logging;
 pub mod mounts;
 pub mod nri;
+mod pid_file;
 pub mod print;
 pub mod remount;
 pub mod run;

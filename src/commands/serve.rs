@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use super::installed::THIS;
 use super::settings::Settings;
 use crate::cli::DaemonArgs;
 use crate::container::Journal;
@@ -48,10 +49,12 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
         .iter()
         .position(|named| named.name == CONTROL)
         .map(|index| Control::of_server(inherited.swap_remove(index).fd));
-    let held = Held::adopt(inherited).context("cannot take over the connection")?;
-    let (Some(control), Some(held), Some(mountpoint)) = (control, held, &args.mountpoint) else {
+    let (Some(control), Some(mountpoint)) = (control, &args.mountpoint) else {
         bail!("this command is for lxcfs itself; start it without `serve`")
     };
+    let held = Held::adopt(inherited)
+        .context("cannot take over the connection")?
+        .context("the connection has ended")?;
     let pid = std::process::id();
     spare_the_holder();
     let journal = Journal::resume(held.journal.try_clone()?.into());
@@ -103,7 +106,13 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
     let threads = server::serve(&filesystem, &fds, connect).context("cannot start serving")?;
     drop(fds);
     let control = Arc::new(control);
-    check_regularly(mountpoint.clone(), held.minor, Arc::clone(&control))?;
+    let interval = (super::daemon::patience(&held.terms) / 4).min(CHECK_INTERVAL);
+    check_regularly(
+        mountpoint.clone(),
+        held.minor,
+        interval,
+        Arc::clone(&control),
+    )?;
     watch(threads, Arc::clone(&control))?;
     keep_house(Arc::clone(&views))?;
     answer_operators(&args.runtime_dir, Arc::clone(&views))?;
@@ -137,7 +146,11 @@ fn drain(filesystem: &LxcFs, mountpoint: &Path) -> anyhow::Result<ExitCode> {
         }
         // A thread that waits for a request only notices when it gets one.
         if nudge.is_none() {
-            nudge = Some(reader(mountpoint).stderr(Stdio::null()).spawn()?);
+            nudge = Some(
+                reader(THIS.as_ref(), mountpoint)
+                    .stderr(Stdio::null())
+                    .spawn()?,
+            );
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -169,8 +182,8 @@ fn raise_fd_limit() -> usize {
 
 /// Reads one of the files, in a process of its own: if this one were killed while it waits
 /// for itself, the wait would keep its fds open, and the connection alive, for ever.
-fn reader(mountpoint: &Path) -> Command {
-    let mut command = Command::new("/proc/self/exe");
+pub(super) fn reader(program: &Path, mountpoint: &Path) -> Command {
+    let mut command = Command::new(program);
     command
         .arg("answers")
         .arg(mountpoint.join("proc/uptime"))
@@ -180,9 +193,12 @@ fn reader(mountpoint: &Path) -> Command {
 }
 
 /// Tells the holder again and again that the files are answered.
-fn check_regularly(mountpoint: PathBuf, minor: u32, control: Arc<Control>) -> anyhow::Result<()> {
-    let interval = sd_notify::watchdog_enabled().map_or(CHECK_INTERVAL, |patience| patience / 4);
-    let interval = interval.min(CHECK_INTERVAL);
+fn check_regularly(
+    mountpoint: PathBuf,
+    minor: u32,
+    interval: Duration,
+    control: Arc<Control>,
+) -> anyhow::Result<()> {
     let work = move || {
         loop {
             // What is not mounted there cannot be read from there; containers may go on.
@@ -204,7 +220,7 @@ fn check_regularly(mountpoint: PathBuf, minor: u32, control: Arc<Control>) -> an
 
 /// Whether one of the files can be read within this time.
 fn answers(mountpoint: &Path, timeout: Duration) -> anyhow::Result<()> {
-    let mut child = reader(mountpoint)
+    let mut child = reader(THIS.as_ref(), mountpoint)
         .stderr(Stdio::piped())
         .spawn()
         .context("cannot start the check")?;
@@ -228,13 +244,13 @@ fn answers(mountpoint: &Path, timeout: Duration) -> anyhow::Result<()> {
     }
 }
 
-/// Tells the holder when the serving threads end, which they do after an unmount.
+/// Tells the holder when the serving threads end, which they do when the connection ends.
 fn watch(threads: Vec<thread::JoinHandle<()>>, control: Arc<Control>) -> anyhow::Result<()> {
     spawn("watch", move || {
         for thread in threads {
             let _ = thread.join();
         }
-        let _ = control.sign(Sign::Unmounted, std::process::id());
+        let _ = control.sign(Sign::Disconnected, std::process::id());
     })
 }
 

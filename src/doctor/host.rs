@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::utsname::uname;
@@ -9,6 +10,7 @@ use nix::sys::utsname::uname;
 use super::Line;
 use crate::host::is_since;
 use crate::parse::pid_cgroup::memberships;
+use crate::session::terms::{ROOM, Timeouts};
 
 const FUSE: &str = "/dev/fuse";
 const PRESSURE: &str = "/proc/pressure";
@@ -38,6 +40,8 @@ pub struct Facts {
     pub knows_fuse: bool,
     /// As uname(1) prints it.
     pub release: String,
+    /// How long a server may take to answer before the kernel aborts its connection.
+    pub request_timeout: Option<Duration>,
     /// Whether there is `/proc/pressure`.
     pub has_pressure: bool,
     /// v1 hierarchies, by their controllers.
@@ -72,6 +76,7 @@ pub fn gather() -> Facts {
         fuse: fuse.map(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0))),
         knows_fuse: text("/proc/filesystems").contains("fuse"),
         release: release.unwrap_or_default().to_owned(),
+        request_timeout: Timeouts::now().effective(),
         has_pressure: Path::new(PRESSURE).exists(),
         v1: v1_controllers(&text("/proc/self/cgroup")),
         v2_root: root.unwrap_or(Path::new("")).to_owned(),
@@ -115,6 +120,7 @@ fn selinux() -> Option<bool> {
 /// What there is to say of these facts.
 pub fn lines(facts: &Facts) -> Vec<Line> {
     let mut lines = vec![fuse(facts), kernel(&facts.release), pressure(facts)];
+    lines.extend(facts.request_timeout.and_then(request_timeout));
     lines.extend(layout(facts));
     lines.extend(swap(facts));
     lines.extend(facts.selinux.map(of_selinux));
@@ -158,6 +164,17 @@ fn kernel(release: &str) -> Line {
     } else {
         Line::note(format!("Linux {release}: {}", lacks.join("; ")))
     }
+}
+
+/// A default that is too short does not matter: more is asked for.
+fn request_timeout(timeout: Duration) -> Option<Line> {
+    let (seconds, room) = (timeout.as_secs(), ROOM.as_secs());
+    (timeout < ROOM).then(|| {
+        Line::mend(format!(
+            "the kernel aborts a connection whose server has not answered for {seconds} s, which a busy host can need; {room} s are enough, for what is mounted from then on"
+        ))
+        .by(format!("sysctl -w fs.fuse.max_request_timeout={room}"))
+    })
 }
 
 fn pressure(facts: &Facts) -> Line {
@@ -292,6 +309,17 @@ mod tests {
         assert!(kernel("6.8.0").text.contains("6.9"));
         let text = kernel("6.11.2").text;
         assert!(text.contains("6.12") && !text.contains("6.9"), "{text}");
+    }
+
+    #[test]
+    fn a_timeout_of_requests_that_is_too_short_is_named() {
+        let timeout = |seconds| Facts {
+            request_timeout: Some(Duration::from_secs(seconds)),
+            ..modern()
+        };
+        assert_eq!(said(&timeout(60)), []);
+        let command = "sysctl -w fs.fuse.max_request_timeout=60".to_owned();
+        assert_eq!(said(&timeout(15)), [(Verdict::Mend, command)]);
     }
 
     #[test]

@@ -44,8 +44,8 @@ pub enum Sign {
     Serves,
     /// A file has been read through the mount.
     Answers,
-    /// The file system has been unmounted everywhere.
-    Unmounted,
+    /// The connection has ended.
+    Disconnected,
 }
 
 /// One end.
@@ -135,7 +135,7 @@ impl Control {
         let kind = match sign {
             Sign::Serves => b's',
             Sign::Answers => b'a',
-            Sign::Unmounted => b'u',
+            Sign::Disconnected => b'u',
         };
         self.send([kind, 0, 0, 0], pid)
     }
@@ -147,7 +147,7 @@ impl Control {
             let sign = match kind {
                 b's' => Sign::Serves,
                 b'a' => Sign::Answers,
-                b'u' => Sign::Unmounted,
+                b'u' => Sign::Disconnected,
                 _ => continue,
             };
             return Some((sign, pid));
@@ -212,7 +212,7 @@ mod tests {
             holder.order(order, 7).unwrap();
             assert_eq!(server.next_order(7), Ok(order));
         }
-        for sign in [Sign::Serves, Sign::Answers, Sign::Unmounted] {
+        for sign in [Sign::Serves, Sign::Answers, Sign::Disconnected] {
             server.sign(sign, 4_000_000).unwrap();
             assert_eq!(holder.next_sign(), Some((sign, 4_000_000)));
         }

@@ -26,11 +26,16 @@ const FUSE_PARALLEL_DIROPS: u64 = 1 << 18;
 const FUSE_MAX_PAGES: u64 = 1 << 22;
 const FUSE_INIT_EXT: u64 = 1 << 30;
 const FUSE_ALLOW_IDMAP: u64 = 1 << 40;
+const FUSE_REQUEST_TIMEOUT: u64 = 1 << 42;
 
 /// What is asked for where the kernel has it. `ALLOW_IDMAP` lets engines bind the
 /// files into containers with a user namespace.
-const WANTED: u64 =
-    FUSE_ASYNC_READ | FUSE_PARALLEL_DIROPS | FUSE_MAX_PAGES | FUSE_INIT_EXT | FUSE_ALLOW_IDMAP;
+const WANTED: u64 = FUSE_ASYNC_READ
+    | FUSE_PARALLEL_DIROPS
+    | FUSE_MAX_PAGES
+    | FUSE_INIT_EXT
+    | FUSE_ALLOW_IDMAP
+    | FUSE_REQUEST_TIMEOUT;
 
 /// Largest request in bytes: there are no writes of any size here.
 const MAX_WRITE: u32 = 4096;
@@ -44,8 +49,9 @@ const MAX_BACKGROUND: u16 = u16::MAX;
 /// Waits at most this long for the kernel's INIT after mount(2).
 const INIT_TIMEOUT_MS: u16 = 10_000;
 
-/// Reads INIT from a fresh connection and answers it.
-pub(super) fn answer(connection: &OwnedFd) -> io::Result<()> {
+/// Reads INIT from a fresh connection and answers it. The kernel is asked for
+/// `request_timeout`, in seconds; 0 for what it does by itself.
+pub(super) fn answer(connection: &OwnedFd, request_timeout: u16) -> io::Result<()> {
     let mut ready = [PollFd::new(connection.as_fd(), PollFlags::POLLIN)];
     if poll(&mut ready, PollTimeout::from(INIT_TIMEOUT_MS))? == 0 {
         return Err(io::Error::new(
@@ -56,7 +62,7 @@ pub(super) fn answer(connection: &OwnedFd) -> io::Result<()> {
     let mut request = vec![0; 8192];
     let length = read(connection, &mut request)?;
     request.truncate(length);
-    let reply = reply_to(&request).ok_or_else(|| {
+    let reply = reply_to(&request, request_timeout).ok_or_else(|| {
         io::Error::new(
             io::ErrorKind::Unsupported,
             "the kernel's FUSE protocol is too old",
@@ -66,13 +72,14 @@ pub(super) fn answer(connection: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-fn word(bytes: &[u8], offset: usize) -> Option<u32> {
+/// Four bytes of a request.
+pub(super) fn word(bytes: &[u8], offset: usize) -> Option<u32> {
     let bytes = bytes.get(offset..offset.checked_add(4)?)?;
     Some(u32::from_ne_bytes(bytes.try_into().ok()?))
 }
 
 /// The reply to INIT, or `None` if the request is none or older than protocol 7.23.
-fn reply_to(request: &[u8]) -> Option<Vec<u8>> {
+fn reply_to(request: &[u8], request_timeout: u16) -> Option<Vec<u8>> {
     if word(request, 4)? != FUSE_INIT || word(request, HEADER_LEN)? != MAJOR {
         return None;
     }
@@ -98,6 +105,8 @@ fn reply_to(request: &[u8]) -> Option<Vec<u8>> {
     body.extend_from_slice(&MAX_PAGES.to_ne_bytes());
     body.extend_from_slice(&0u16.to_ne_bytes()); // map_alignment
     body.extend_from_slice(&u32::try_from(high).ok()?.to_ne_bytes());
+    body.extend_from_slice(&0u32.to_ne_bytes()); // max_stack_depth
+    body.extend_from_slice(&request_timeout.to_ne_bytes());
     body.resize(INIT_IN_LEN, 0);
 
     let mut reply = Vec::with_capacity(16 + body.len());
@@ -106,6 +115,14 @@ fn reply_to(request: &[u8]) -> Option<Vec<u8>> {
     reply.extend_from_slice(request.get(8..16)?); // unique
     reply.extend_from_slice(&body);
     Some(reply)
+}
+
+/// The reply to a request that fails.
+pub(super) fn error_reply(unique: u64, errno: Errno) -> [u8; 16] {
+    let [a, b, c, d] = 16_u32.to_ne_bytes();
+    let [e, f, g, h] = (-(errno as i32)).to_ne_bytes();
+    let [i, j, k, l, m, n, o, p] = unique.to_ne_bytes();
+    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
 }
 
 /// Has the kernel send again what was read from any fd of the connection and has not been
@@ -170,24 +187,25 @@ mod tests {
         request[HEADER_LEN + 12..HEADER_LEN + 16]
             .copy_from_slice(&(1u32 << 30 | 1 << 18 | 1 << 5).to_ne_bytes());
         request[HEADER_LEN + 16..HEADER_LEN + 20]
-            .copy_from_slice(&(1u32 << 8 | 1 << 7).to_ne_bytes());
-        let reply = reply_to(&request).unwrap();
+            .copy_from_slice(&(1u32 << 10 | 1 << 8 | 1 << 7).to_ne_bytes());
+        let reply = reply_to(&request, 60).unwrap();
         assert_eq!(word(&reply, 0), Some(80));
         assert_eq!(word(&reply, 4), Some(0));
         assert_eq!(reply[8..16], request[8..16]);
         assert_eq!(word(&reply, 16 + 4), Some(MINOR));
         assert_eq!(word(&reply, 16 + 12), Some(1 << 30 | 1 << 18));
-        assert_eq!(word(&reply, 16 + 32), Some(1 << 8));
+        assert_eq!(word(&reply, 16 + 32), Some(1 << 8 | 1 << 10));
+        assert_eq!(reply[16 + 40..16 + 42], 60_u16.to_ne_bytes());
     }
 
     #[test]
     fn refuses_anything_but_init() {
-        assert_eq!(reply_to(&[]), None);
+        assert_eq!(reply_to(&[], 0), None);
         let mut lookup = request();
         lookup[4] = 1;
-        assert_eq!(reply_to(&lookup), None);
+        assert_eq!(reply_to(&lookup, 0), None);
         let mut ancient = request();
         ancient[HEADER_LEN + 4] = 12;
-        assert_eq!(reply_to(&ancient), None);
+        assert_eq!(reply_to(&ancient, 0), None);
     }
 }

@@ -6,12 +6,15 @@
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::process::Command;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use super::handshake;
+use super::mount::Connection;
+use super::terms::Terms;
+use super::{handshake, interrupts};
 use crate::sys::exec::Named;
 use crate::sys::fuse_device;
 use crate::sys::parking::Parking;
@@ -26,6 +29,7 @@ const WRITES: &str = "writes";
 const CONFIG: &str = "config";
 const EVENTS: &str = "events";
 const PARKING: &str = "parking";
+const TERMS: &str = "terms";
 /// What follows `parking-`.
 const FRONT: &str = "front";
 const BACK: &str = "back";
@@ -45,6 +49,8 @@ pub struct Held {
     pub journal: OwnedFd,
     /// Memory of open files and of requests that are worked on.
     pub ledger: OwnedFd,
+    /// Memory of what was agreed about the connection.
+    pub terms: Terms,
     /// Memory of the last configuration that was good.
     pub config: OwnedFd,
     /// The pressure triggers that are set in the kernel: closing the last fd of one takes
@@ -63,23 +69,35 @@ impl Held {
     ///
     /// # Errors
     /// What open(2), ioctl(2) and `memfd_create(2)` say.
-    pub fn new(connection: OwnedFd, minor: u32, threads: usize, resend: bool) -> io::Result<Self> {
-        let mut queues = Vec::new();
-        if resend && handshake::resend(&connection)? {
-            for _ in 0..threads {
-                queues.push(fuse_device::clone(&connection)?);
-            }
-        }
+    pub fn new(connection: Connection, threads: usize, resend: bool) -> io::Result<Self> {
         Ok(Self {
-            connection,
-            minor,
-            queues,
+            queues: queues(&connection.fd, threads, resend)?,
+            connection: connection.fd,
+            minor: connection.minor,
+            terms: Terms::new(connection.request_timeout)?,
             journal: memory(c"lxcfs-journal")?,
             ledger: memory(c"lxcfs-ledger")?,
             config: memory(c"lxcfs-config")?,
             parking: Parking::new()?,
             events: events()?,
             writes: WriteWatch::new().ok().map(OwnedFd::from),
+        })
+    }
+
+    /// Puts a new connection in the place of one that has ended. Open files have ended with
+    /// that, the figures of the containers go on. The triggers are closed by the next server,
+    /// which finds no files that they belong to.
+    ///
+    /// # Errors
+    /// Those of [`Held::new`].
+    pub fn renew(self, connection: Connection, threads: usize, resend: bool) -> io::Result<Self> {
+        Ok(Self {
+            queues: queues(&connection.fd, threads, resend)?,
+            connection: connection.fd,
+            minor: connection.minor,
+            terms: Terms::new(connection.request_timeout)?,
+            ledger: memory(c"lxcfs-ledger")?,
+            ..self
         })
     }
 
@@ -91,7 +109,7 @@ impl Held {
     pub fn adopt(inherited: Vec<Named>) -> io::Result<Option<Self>> {
         let (mut connection, mut queues) = (None, Vec::new());
         let (mut journal, mut ledger, mut config, mut writes) = (None, None, None, None);
-        let (mut front, mut back, mut waits) = (None, None, None);
+        let (mut front, mut back, mut waits, mut terms) = (None, None, None, None);
         for Named { name, fd } in inherited {
             match name.split_once('-').unwrap_or((name.as_str(), "")) {
                 (CONNECTION, minor) => connection = minor.parse().ok().map(|minor| (minor, fd)),
@@ -103,6 +121,7 @@ impl Held {
                 (PARKING, BACK) => back = Some(fd),
                 (EVENTS, _) => waits = Some(fd),
                 (WRITES, _) => writes = Some(fd),
+                (TERMS, _) => terms = Some(fd),
                 _ => log::debug!("an fd named {name} is not known and is closed"),
             }
         }
@@ -117,6 +136,7 @@ impl Held {
             connection,
             minor,
             queues,
+            terms: Terms::adopt(terms)?,
             journal: journal.map_or_else(|| memory(c"lxcfs-journal"), Ok)?,
             ledger: ledger.map_or_else(|| memory(c"lxcfs-ledger"), Ok)?,
             config: config.map_or_else(|| memory(c"lxcfs-config"), Ok)?,
@@ -132,24 +152,25 @@ impl Held {
     /// `EMFILE`.
     pub fn copies(&self) -> io::Result<Vec<Named>> {
         let connection = format!("{CONNECTION}-{}", self.minor);
-        let queues = self.queues.iter().map(|queue| (QUEUE, queue));
+        let queues = self.queues.iter().map(|queue| (QUEUE, queue.as_fd()));
         let (front, back) = (format!("{PARKING}-{FRONT}"), format!("{PARKING}-{BACK}"));
-        [(connection.as_str(), &self.connection)]
+        [(connection.as_str(), self.connection.as_fd())]
             .into_iter()
             .chain(queues)
             .chain([
-                (JOURNAL, &self.journal),
-                (LEDGER, &self.ledger),
-                (CONFIG, &self.config),
-                (front.as_str(), &self.parking.front),
-                (back.as_str(), &self.parking.back),
-                (EVENTS, &self.events),
+                (TERMS, self.terms.as_fd()),
+                (JOURNAL, self.journal.as_fd()),
+                (LEDGER, self.ledger.as_fd()),
+                (CONFIG, self.config.as_fd()),
+                (front.as_str(), self.parking.front.as_fd()),
+                (back.as_str(), self.parking.back.as_fd()),
+                (EVENTS, self.events.as_fd()),
             ])
-            .chain(self.writes.iter().map(|writes| (WRITES, writes)))
+            .chain(self.writes.iter().map(|writes| (WRITES, writes.as_fd())))
             .map(|(name, fd)| {
                 Ok(Named {
                     name: name.to_owned(),
-                    fd: fd.try_clone()?,
+                    fd: fd.try_clone_to_owned()?,
                 })
             })
             .collect()
@@ -159,6 +180,20 @@ impl Held {
     #[must_use]
     pub fn can_resend(&self) -> bool {
         !self.queues.is_empty()
+    }
+
+    /// Has the kernel send no INTERRUPT from now on, if that could do harm; see
+    /// [`super::interrupts`]. `reader` is to read something from the mount. Nobody may be
+    /// serving.
+    ///
+    /// # Errors
+    /// `ETIMEDOUT`, and what starting the reader and the connection say.
+    pub fn refuse_interrupts(&self, reader: &mut Command) -> io::Result<()> {
+        if !self.can_resend() || self.terms.interrupts_are_refused() {
+            return Ok(());
+        }
+        interrupts::refuse(&self.connection, reader)?;
+        self.terms.note_refused_interrupts()
     }
 
     /// Has the kernel send again what a dead server had read, if it can. Nobody may be
@@ -187,16 +222,26 @@ impl Held {
     }
 }
 
+/// Fds to read requests from, if what is read from them can be sent again.
+fn queues(connection: &OwnedFd, threads: usize, resend: bool) -> io::Result<Vec<OwnedFd>> {
+    if !resend || !handshake::resend(connection)? {
+        return Ok(Vec::new());
+    }
+    (0..threads)
+        .map(|_| fuse_device::clone(connection))
+        .collect()
+}
+
 fn events() -> io::Result<OwnedFd> {
     Ok(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?.0)
 }
 
-fn memory(name: &CStr) -> io::Result<OwnedFd> {
+pub(super) fn memory(name: &CStr) -> io::Result<OwnedFd> {
     Ok(memfd_create(name, MFdFlags::MFD_CLOEXEC)?)
 }
 
 /// Whether the connection has neither been aborted nor been unmounted everywhere.
-fn is_alive(connection: &OwnedFd) -> bool {
+pub(super) fn is_alive(connection: &OwnedFd) -> bool {
     let mut state = [PollFd::new(connection.as_fd(), PollFlags::empty())];
     poll(&mut state, PollTimeout::ZERO) == Ok(0)
 }

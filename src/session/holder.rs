@@ -5,18 +5,25 @@
 //! So it does little that could go wrong: what it needs to start a server is made ready
 //! beforehand, and it never looks at what is served.
 
+mod attempts;
+mod phase;
+mod signals;
+
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::Pid;
+use nix::sys::signal::{Signal, kill};
 
+use self::attempts::Attempts;
+use self::phase::{Phase, Server};
+use self::signals::Signals;
+pub use self::signals::block as block_signals;
 use super::control::{Control, Death, Order, Sign};
+use super::held;
 use crate::sys::exec::Program;
 use crate::sys::process;
 
@@ -24,26 +31,9 @@ use crate::sys::process;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// One that does not serve this long after its start is taken for stuck.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// A server that crashes sooner than this died at once.
-const SHORT_LIFE: Duration = Duration::from_millis(100);
-/// Waiting time after the second server in a row that died at once; doubled after each further
-/// one.
-const FIRST_DELAY: Duration = Duration::from_millis(10);
-/// After this many in a row that did not even serve the connection is given up.
-const MOST_FAILURES: u32 = 10;
-/// The longest waiting time while servers do serve: requests that kill them are answered one
-/// after the other.
-const LONGEST_DELAY: Duration = Duration::from_millis(80);
-
-/// The signals that a holder acts on. They must be blocked in all of its threads.
-const SIGNALS: [Signal; 6] = [
-    Signal::SIGTERM,
-    Signal::SIGINT,
-    Signal::SIGHUP,
-    Signal::SIGUSR1,
-    Signal::SIGUSR2,
-    Signal::SIGCHLD,
-];
+/// How often the connection is looked at: waiting for its end would wake this process up for
+/// every request.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Why a holder's work is over. No server runs any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,10 +42,22 @@ pub enum Outcome {
     Ended,
     /// It was told to make way for the program that is installed now.
     TakeOver,
-    /// The file system has been unmounted everywhere.
-    Unmounted,
+    /// The connection has ended: the file system was unmounted everywhere, or somebody has
+    /// aborted the connection.
+    Disconnected,
     /// The first server could not serve, and said why.
     NeverServed,
+}
+
+/// What a holder begins with.
+#[derive(Debug, Clone, Copy)]
+pub struct Beginning {
+    /// A server that has not answered for so long is replaced.
+    pub patience: Duration,
+    /// Whether the connection has been served before.
+    pub resumes: bool,
+    /// Whether readers are shown the host's own files at first.
+    pub views_off: bool,
 }
 
 /// What the owner of the holder wants to be told.
@@ -74,66 +76,20 @@ pub struct Holder<O> {
     owner: O,
     program: Program,
     control: Control,
-    signals: SignalFd,
+    connection: OwnedFd,
+    signals: Signals,
     /// A server that has not answered for so long is replaced.
     patience: Duration,
     phase: Phase,
-    /// Servers in a row that died at once.
-    failures: u32,
-    /// Servers in a row that did not serve.
-    unserved: u32,
+    attempts: Attempts,
     has_served: bool,
     is_ready: bool,
     views_off: bool,
 }
 
-#[derive(Debug)]
-enum Phase {
-    /// No server until then.
-    Waiting {
-        until: Instant,
-        before: Death,
-    },
-    Up(Server),
-    /// The server has been told to end.
-    Draining {
-        server: Server,
-        then: Outcome,
-    },
-    Over(Outcome),
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Server {
-    pid: Pid,
-    serves_since: Option<Instant>,
-    /// When it will be taken for stuck.
-    deadline: Instant,
-    /// Killed by the holder because it was stuck.
-    was_stuck: bool,
-}
-
-impl Server {
-    fn pid(&self) -> u32 {
-        u32::try_from(self.pid.as_raw()).unwrap_or(0)
-    }
-}
-
-/// Blocks the signals that a holder acts on in the calling thread and those it starts.
-///
-/// # Errors
-/// What `sigprocmask(2)` says.
-pub fn block_signals() -> Result<SigSet, Errno> {
-    let signals = SigSet::from_iter(SIGNALS);
-    signals.thread_block()?;
-    Ok(signals)
-}
-
 impl<O: Owner> Holder<O> {
-    /// A holder that starts servers by `program` and talks to them by `control`. A server
-    /// that has not answered for as long as `patience` is replaced. `resumes` says that the
-    /// connection has been served before, `views_off` that readers are shown the host's own
-    /// files at first.
+    /// A holder of `connection` that starts servers by `program` and talks to them by
+    /// `control`.
     ///
     /// # Errors
     /// What signalfd(2) says.
@@ -141,30 +97,25 @@ impl<O: Owner> Holder<O> {
         owner: O,
         program: Program,
         control: Control,
-        patience: Duration,
-        resumes: bool,
-        views_off: bool,
+        connection: OwnedFd,
+        beginning: Beginning,
     ) -> io::Result<Self> {
-        let signals = SignalFd::with_flags(
-            &SigSet::from_iter(SIGNALS),
-            SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
-        )?;
         Ok(Self {
             owner,
             program,
             control,
-            signals,
-            patience,
+            connection,
+            signals: Signals::new()?,
+            patience: beginning.patience,
             phase: Phase::Waiting {
                 until: Instant::now(),
                 // An end in order has left no trace that could be taken for anything else.
                 before: Death::Killed,
             },
-            failures: 0,
-            unserved: 0,
-            has_served: resumes,
+            attempts: Attempts::default(),
+            has_served: beginning.resumes,
             is_ready: false,
-            views_off,
+            views_off: beginning.views_off,
         })
     }
 
@@ -185,18 +136,14 @@ impl<O: Owner> Holder<O> {
                 return Ok(outcome);
             }
             self.wait()?;
-            while let Ok(Some(signal)) = self.signals.read_signal() {
-                if let Some(signal) = i32::try_from(signal.ssi_signo)
-                    .ok()
-                    .and_then(|number| Signal::try_from(number).ok())
-                {
-                    self.on_signal(signal);
-                }
+            while let Some(signal) = self.signals.next() {
+                self.on_signal(signal);
             }
             while let Some((sign, pid)) = self.control.next_sign() {
                 self.on_sign(sign, pid);
             }
             self.reap()?;
+            self.look_at_connection();
             self.owner.on_alive();
         }
     }
@@ -211,7 +158,7 @@ impl<O: Owner> Holder<O> {
 
     /// Sleeps until there is something to do.
     fn wait(&self) -> anyhow::Result<()> {
-        let latest = Instant::now() + self.patience / 4;
+        let latest = Instant::now() + (self.patience / 4).min(LOOK_INTERVAL);
         let until = match &self.phase {
             Phase::Waiting { until, .. } => *until,
             Phase::Up(server) | Phase::Draining { server, .. } => server.deadline,
@@ -253,17 +200,23 @@ impl<O: Owner> Holder<O> {
     }
 
     fn start(&mut self, before: Death) -> anyhow::Result<()> {
+        if !held::is_alive(&self.connection) {
+            self.phase = Phase::Over(Outcome::Disconnected);
+            return Ok(());
+        }
         let pid = match self.program.spawn() {
             Ok(pid) => pid,
             Err(errno) => {
                 log::error!("cannot start a server: {errno}");
-                return self.give_up_or_try_later(before);
+                let pause = self.attempts.pause_after_none()?;
+                self.wait_for(pause, before);
+                return Ok(());
             }
         };
         let server = Server {
             pid,
             serves_since: None,
-            deadline: Instant::now() + START_TIMEOUT,
+            deadline: Instant::now() + START_TIMEOUT.min(self.patience * 2),
             was_stuck: false,
         };
         let start = Order::Start {
@@ -352,7 +305,7 @@ impl<O: Owner> Holder<O> {
             Sign::Serves => {
                 server.serves_since = Some(now);
                 self.has_served = true;
-                self.unserved = 0;
+                self.attempts.on_served();
             }
             Sign::Answers => {
                 if !self.is_ready {
@@ -360,15 +313,21 @@ impl<O: Owner> Holder<O> {
                     self.owner.on_ready();
                 }
             }
-            Sign::Unmounted => {
-                log::info!("unmounted from outside; ending");
-                // There is nothing left that it could answer.
-                let _ = kill(server.pid, Signal::SIGKILL);
-                self.phase = Phase::Draining {
-                    server: *server,
-                    then: Outcome::Unmounted,
-                };
-            }
+            Sign::Disconnected => self.look_at_connection(),
+        }
+    }
+
+    /// Ends a server whose connection has ended: there is nothing left that it could answer.
+    fn look_at_connection(&mut self) {
+        let Phase::Up(server) = &self.phase else {
+            return;
+        };
+        if !held::is_alive(&self.connection) {
+            let _ = kill(server.pid, Signal::SIGKILL);
+            self.phase = Phase::Draining {
+                server: *server,
+                then: Outcome::Disconnected,
+            };
         }
     }
 
@@ -408,38 +367,18 @@ impl<O: Owner> Holder<O> {
         } else {
             Death::Crashed
         };
-        match served_for {
-            Some(time) if killed || time >= SHORT_LIFE => {
-                self.failures = 0;
-                self.start(before)
-            }
-            Some(_) => {
-                self.try_later(before, LONGEST_DELAY);
+        match self.attempts.pause_after(served_for, killed)? {
+            None => self.start(before),
+            Some(pause) => {
+                self.wait_for(pause, before);
                 Ok(())
             }
-            None => self.give_up_or_try_later(before),
         }
     }
 
-    /// After a server that did not serve.
-    fn give_up_or_try_later(&mut self, before: Death) -> anyhow::Result<()> {
-        self.unserved += 1;
-        if self.unserved >= MOST_FAILURES {
-            bail!("{MOST_FAILURES} servers in a row ended at once; giving up");
-        }
-        self.try_later(before, Duration::MAX);
-        Ok(())
-    }
-
-    /// After a server that died at once.
-    fn try_later(&mut self, before: Death, longest: Duration) {
-        self.failures = self.failures.saturating_add(1);
-        let delay = match self.failures {
-            1 => Duration::ZERO,
-            failures => FIRST_DELAY * 2_u32.pow((failures - 2).min(MOST_FAILURES)),
-        };
+    fn wait_for(&mut self, pause: Duration, before: Death) {
         self.phase = Phase::Waiting {
-            until: Instant::now() + delay.min(longest),
+            until: Instant::now() + pause,
             before,
         };
     }

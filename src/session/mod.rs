@@ -9,9 +9,11 @@ pub mod control;
 mod handshake;
 pub mod held;
 pub mod holder;
+mod interrupts;
 pub mod mount;
 pub mod server;
 pub mod store;
+pub mod terms;
 
 /// Name of the fd by which a server talks to its holder.
 pub const CONTROL: &str = "control";

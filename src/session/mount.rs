@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::handshake;
+use super::terms::Timeouts;
 use crate::parse::mountinfo;
 use crate::sys::fuse_device;
 
@@ -55,6 +56,17 @@ const IGNORED_SETTINGS: [&str; 7] = [
 /// SELinux labels; handed to the kernel.
 const CONTEXT_SETTINGS: [&str; 4] = ["context", "defcontext", "fscontext", "rootcontext"];
 
+/// The connection of a file system that has just been mounted.
+#[derive(Debug)]
+pub struct Connection {
+    /// The FUSE device.
+    pub fd: OwnedFd,
+    /// Minor device number of the file system.
+    pub minor: u32,
+    /// How long the kernel waits for an answer before it aborts the connection.
+    pub request_timeout: Option<Duration>,
+}
+
 /// A mounted file system; unmounted when dropped.
 #[derive(Debug)]
 pub struct Mount {
@@ -68,7 +80,7 @@ impl Mount {
     ///
     /// # Errors
     /// One sentence about what stands in the way.
-    pub fn new(mountpoint: &Path, options: &[String]) -> anyhow::Result<(Self, OwnedFd)> {
+    pub fn new(mountpoint: &Path, options: &[String]) -> anyhow::Result<(Self, Connection)> {
         let context = context_options(options)?;
         let mountpoint = prepare(mountpoint)?;
         let connection = fuse_device::open().context(
@@ -95,9 +107,16 @@ impl Mount {
             mountpoint,
             minor: 0,
         };
-        handshake::answer(&connection).context("cannot set up the FUSE connection")?;
+        let timeouts = Timeouts::now();
+        handshake::answer(&connection, timeouts.asked())
+            .context("cannot set up the FUSE connection")?;
         mounted.minor = minor_at(&mounted.mountpoint)
             .with_context(|| format!("{} is not mounted", mounted.mountpoint.display()))?;
+        let connection = Connection {
+            fd: connection,
+            minor: mounted.minor,
+            request_timeout: timeouts.effective(),
+        };
         Ok((mounted, connection))
     }
 
@@ -115,6 +134,12 @@ impl Mount {
         resolve(mountpoint).is_ok_and(|mountpoint| minor_at(&mountpoint) == Some(minor))
     }
 
+    /// Whether it is still what is mounted there.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        minor_at(&self.mountpoint) == Some(self.minor)
+    }
+
     /// Leaves it mounted.
     pub fn leave(self) {
         std::mem::forget(self);
@@ -125,12 +150,6 @@ impl Mount {
         if let Err(errno) = umount2(&self.mountpoint, MntFlags::MNT_FORCE) {
             log::debug!("unmounting {}: {errno}", self.mountpoint.display());
         }
-    }
-
-    /// Minor device number of the file system.
-    #[must_use]
-    pub fn minor(&self) -> u32 {
-        self.minor
     }
 
     /// Where it is mounted.

@@ -11,12 +11,14 @@
     clippy::unwrap_used
 )]
 
+mod aborted;
 #[path = "../common/mod.rs"]
 mod common;
 mod crash;
 mod failing;
 mod faults;
 mod installed;
+mod interrupts;
 mod planned;
 mod service;
 mod unit;
