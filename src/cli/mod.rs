@@ -152,7 +152,7 @@ pub struct DaemonArgs {
     #[arg(short, long)]
     pub foreground: bool,
 
-    /// Log what is done
+    /// Log each request too
     #[arg(short, long)]
     pub debug: bool,
 

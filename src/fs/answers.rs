@@ -1,6 +1,7 @@
 //! The answers to the kernel's requests, as plain values.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -28,21 +29,38 @@ const SENT_AGAIN: u64 = 1 << 63;
 /// For what differs from one reader to the next: the kernel's caches know no readers.
 const NEVER: Duration = Duration::ZERO;
 
-/// Whom a request is from.
+/// Whom a request is from, and what it is about.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct By {
     /// The number of the request.
     pub(super) unique: u64,
     /// The reader's thread id in the daemon's pid namespace; 0 if it has none there.
     pub(super) reader: i32,
+    /// What is asked for, in the words of FUSE.
+    operation: &'static str,
+    inode: u64,
 }
 
 impl By {
-    pub(super) fn new(request: &Request) -> Self {
+    pub(super) fn new(request: &Request, operation: &'static str, inode: u64) -> Self {
         Self {
             unique: request.unique().0,
             reader: i32::try_from(request.pid()).unwrap_or(0),
+            operation,
+            inode,
         }
+    }
+}
+
+/// For the log.
+impl fmt::Display for By {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "request {:#x}: {} of ", self.unique, self.operation)?;
+        match tree::entry(self.inode) {
+            Some(Entry::Proc(file)) => write!(out, "/proc/{}", file.path()),
+            _ => write!(out, "inode {:#x}", self.inode),
+        }?;
+        write!(out, " by thread {}", self.reader)
     }
 }
 

@@ -8,8 +8,8 @@ use nix::sys::signal::{Signal, raise};
 use super::tree::ProcFile;
 use crate::sys::process;
 
-/// The variable that names faults: `FILE:delay=MILLISECONDS`, `FILE:abort`, `FILE:segv` or
-/// `FILE:hang` for a file below `/proc`, several separated by commas.
+/// The variable that names faults: `FILE:delay=MILLISECONDS`, `FILE:abort`, `FILE:segv`,
+/// `FILE:panic` or `FILE:hang` for a file below `/proc`, several separated by commas.
 const VARIABLE: &str = "LXCFS_TEST_FAULT";
 
 /// What happens in a READ.
@@ -18,6 +18,7 @@ enum Fault {
     Delay(Duration),
     Abort,
     Segv,
+    Panic,
     Hang,
 }
 
@@ -51,6 +52,7 @@ impl Faults {
                     let _ = process::default_signal(Signal::SIGSEGV);
                     let _ = raise(Signal::SIGSEGV);
                 }
+                Fault::Panic => std::panic::panic_any("a fault on demand"),
                 Fault::Hang => loop {
                     thread::park();
                 },
@@ -64,6 +66,7 @@ fn parse(text: &str) -> Option<(ProcFile, Fault)> {
     let fault = match fault {
         "abort" => Fault::Abort,
         "segv" => Fault::Segv,
+        "panic" => Fault::Panic,
         "hang" => Fault::Hang,
         other => Fault::Delay(Duration::from_millis(
             other.strip_prefix("delay=")?.parse().ok()?,

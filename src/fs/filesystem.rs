@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use fuser::{Notifier, Request};
+use fuser::Notifier;
 
 use super::answers::{By, Shared};
 use super::drain::Drain;
@@ -134,14 +134,13 @@ impl LxcFs {
 
     /// Does the work for a request that somebody waits for, now or when it is the turn of its
     /// container.
-    fn in_turn(&self, request: &Request, work: impl FnOnce(&Self, By) + Send + 'static) {
+    fn in_turn(&self, by: By, work: impl FnOnce(&Self, By) + Send + 'static) {
         let _turn = self.turn();
-        let by = By::new(request);
         let container = self.views.container_seen_last(by.reader);
         let look_up = || {
-            let found = self.shared.attempt(by.unique, |shared| {
-                shared.views.container(by.reader).map(drop)
-            });
+            let found = self
+                .shared
+                .attempt(by, |shared| shared.views.container(by.reader).map(drop));
             found.ok()?;
             self.views.container_seen_last(by.reader)
         };

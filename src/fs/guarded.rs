@@ -4,7 +4,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nix::errno::Errno;
 
+use super::answers::By;
 use super::ledger::{InFlight, Poisonous};
+use crate::host::boottime_nsec;
+use crate::parse::pid_cgroup::memberships;
 
 /// What answers requests, out of reach of all but [`Guarded::attempt`].
 #[derive(Debug)]
@@ -18,34 +21,77 @@ impl<T> Guarded<T> {
         Self { inner, in_flight }
     }
 
-    /// Does the work for the request with the number `unique`. Whatever goes wrong in it
-    /// concerns that request only, even if it ends the process: one that has done so
-    /// repeatedly is refused.
+    /// Does the work for a request. Whatever goes wrong in it concerns that request only, even
+    /// if it ends the process: one that has done so repeatedly is refused.
     pub(super) fn attempt<R>(
         &self,
-        unique: u64,
+        by: By,
         work: impl FnOnce(&T) -> Result<R, Errno>,
     ) -> Result<R, fuser::Errno> {
-        self.attempt_or_errno(unique, work)
-            .map_err(|errno| fuser::Errno::from_i32(errno as i32))
+        let start_nsec = log::log_enabled!(log::Level::Debug).then(boottime_nsec);
+        let done = self.attempt_or_errno(by.unique, work).map_err(|failure| {
+            match failure {
+                Failure::Errno(_) => {}
+                Failure::Poisonous => {
+                    log::error!("{by} has ended server after server; it is answered with EIO");
+                }
+                Failure::Panic => log::error!(
+                    "{by} in cgroup {} failed by a defect of this program; it is answered with EIO",
+                    cgroup_of(by.reader)
+                ),
+            }
+            Errno::from(failure)
+        });
+        if let Some(start_nsec) = start_nsec {
+            log::debug!(
+                "{by}: {} in {} us",
+                done.as_ref().err().map_or("answered", |errno| errno.desc()),
+                boottime_nsec().saturating_sub(start_nsec) / 1000
+            );
+        }
+        done.map_err(|errno| fuser::Errno::from_i32(errno as i32))
     }
 
     fn attempt_or_errno<R>(
         &self,
         unique: u64,
         work: impl FnOnce(&T) -> Result<R, Errno>,
-    ) -> Result<R, Errno> {
-        let _noted = self.in_flight.enter(unique).map_err(|Poisonous| {
-            log::error!(
-                "request {unique:#x} has ended server after server; it is answered with EIO"
-            );
-            Errno::EIO
-        })?;
-        catch_unwind(AssertUnwindSafe(|| work(&self.inner))).unwrap_or_else(|_| {
-            log::error!("a request failed by a defect of this program; it is answered with EIO");
-            Err(Errno::EIO)
-        })
+    ) -> Result<R, Failure> {
+        let entered = self.in_flight.enter(unique);
+        let _noted = entered.map_err(|Poisonous| Failure::Poisonous)?;
+        let done = catch_unwind(AssertUnwindSafe(|| work(&self.inner)));
+        done.map_err(|_| Failure::Panic)?.map_err(Failure::Errno)
     }
+}
+
+/// Why a request is not answered with what it asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failure {
+    /// As it should be.
+    Errno(Errno),
+    /// The work for it has ended servers.
+    Poisonous,
+    /// The work for it panicked.
+    Panic,
+}
+
+impl From<Failure> for Errno {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Errno(errno) => errno,
+            Failure::Poisonous | Failure::Panic => Self::EIO,
+        }
+    }
+}
+
+/// The longest of the cgroup paths of a reader, for the log.
+fn cgroup_of(reader: i32) -> String {
+    let text = std::fs::read_to_string(format!("/proc/{reader}/cgroup")).unwrap_or_default();
+    let paths = memberships(&text).map(|membership| membership.path);
+    paths
+        .max_by_key(|path| path.len())
+        .unwrap_or("?")
+        .to_owned()
 }
 
 #[cfg(test)]
@@ -65,7 +111,7 @@ mod tests {
         let first = server(&memory);
         for _ in 0..3 {
             let failed = first.attempt_or_errno(2, |_| -> Result<(), _> { panic!("a defect") });
-            assert_eq!(failed, Err(Errno::EIO));
+            assert_eq!(failed, Err(Failure::Panic));
         }
         for _ in 0..3 {
             assert_eq!(server(&memory).attempt_or_errno(2, |own| Ok(*own)), Ok(7));
@@ -81,11 +127,14 @@ mod tests {
                 worked = true;
                 Ok(())
             });
-            assert_eq!((answer, worked), (Err(Errno::EIO), false));
+            assert_eq!((answer, worked), (Err(Failure::Poisonous), false));
             Ok(())
         };
         // Each finds what the one before it is in the midst of.
-        let second = || server(&memory).attempt_or_errno(2, |_| third());
+        let second = || {
+            let answer = server(&memory).attempt_or_errno(2, |_| third());
+            answer.map_err(Errno::from)
+        };
         assert_eq!(server(&memory).attempt_or_errno(2, |_| second()), Ok(()));
     }
 }

@@ -63,6 +63,38 @@ fn a_request_that_kills_its_server_twice_is_answered_with_eio() {
 }
 
 #[test]
+fn a_defect_costs_one_request_and_the_log_names_who_asked_for_what() {
+    if !faults::are_there() {
+        skip!("a release build has no request that fails by a defect");
+    }
+    let _turn = beside_others();
+    let daemon = Daemon::start_with(&["-d"], &[(FAULT, "swaps:panic")]);
+    let server = server_of(&daemon);
+    let failed = errno_of_reading(&daemon, "proc/swaps");
+    assert_eq!(failed, Some(libc::EIO), "{}", daemon.log());
+    daemon.read("proc/uptime");
+    assert_eq!(server_of(&daemon), server, "{}", daemon.log());
+    let log = daemon.log();
+    let has_line = |words: &[&str]| {
+        log.lines()
+            .any(|line| words.iter().all(|word| line.contains(word)))
+    };
+    let asked = format!("read of /proc/swaps by thread {} ", nix::unistd::gettid());
+    assert!(
+        has_line(&["ERROR", "request 0x", &asked, " in cgroup /"]),
+        "{log}"
+    );
+    assert!(
+        has_line(&["ERROR", "a fault on demand", "src/fs/fault.rs:"]),
+        "{log}"
+    );
+    assert!(
+        has_line(&["DEBUG", "open of /proc/uptime by thread", ": answered in "]),
+        "{log}"
+    );
+}
+
+#[test]
 fn a_server_that_does_not_answer_any_more_is_replaced() {
     let _turn = beside_others();
     let daemon = with_watchdog();
