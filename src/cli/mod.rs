@@ -128,6 +128,15 @@ pub enum Command {
         /// A mounted file
         file: PathBuf,
     },
+    /// Open the files that a server names on standard input
+    #[command(hide = true)]
+    Pin {
+        /// Minor device number of the file system
+        #[arg(long)]
+        minor: u32,
+        /// Where it is mounted
+        mountpoint: PathBuf,
+    },
 }
 
 /// What packages are made of.

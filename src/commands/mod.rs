@@ -12,6 +12,7 @@ mod logging;
 pub mod mounts;
 pub mod nri;
 mod pid_file;
+pub mod pin;
 pub mod print;
 pub mod remount;
 pub mod run;
@@ -23,10 +24,16 @@ pub mod stopped;
 mod table;
 mod worker;
 
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use nix::fcntl::OFlag;
 
+use self::pin::Place;
 use crate::attach::fallback;
 use crate::cli::{Cli, Command};
 
@@ -81,8 +88,25 @@ pub fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
         Some(Command::Adopts(_)) => Ok(installed::say_that_it_adopts()?),
         Some(Command::Stopped { unit, mountpoint }) => Ok(stopped::run(unit, mountpoint)?),
         Some(Command::Answers { file }) => {
-            std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+            answers(file).with_context(|| format!("cannot read {}", file.display()))?;
             Ok(ExitCode::SUCCESS)
         }
+        Some(Command::Pin { minor, mountpoint }) => {
+            let (mountpoint, minor) = (mountpoint.clone(), *minor);
+            Ok(pin::run(&Place { mountpoint, minor })?)
+        }
+    }
+}
+
+/// Whether the file can be read. One on which somebody has a lease cannot be opened for a while,
+/// which is nothing that its server could do better.
+fn answers(file: &Path) -> io::Result<()> {
+    let opened = File::options()
+        .read(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(file);
+    match opened {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        opened => opened?.read_to_end(&mut Vec::new()).map(drop),
     }
 }

@@ -11,11 +11,12 @@ use anyhow::{Context, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::installed::THIS;
+use super::pin::{self, Place};
 use super::settings::Settings;
 use crate::cli::DaemonArgs;
 use crate::container::Journal;
 use crate::container::load::PERIOD_NSEC;
-use crate::fs::{Death, Ledger, LxcFs, SysTree, TriggerFiles, Views};
+use crate::fs::{Death, Ledger, LxcFs, Pins, SysTree, TriggerFiles, Views};
 use crate::ops;
 use crate::session::control::{self, Control, Order, Sign};
 use crate::session::held::Held;
@@ -96,7 +97,8 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
         parking: held.parking.try_clone()?,
         events: held.events.try_clone()?,
     };
-    let filesystem = LxcFs::new(Arc::clone(&views), sys, ledger, files);
+    let pins = Arc::new(Pins::resume(held.pin_list.try_clone()?));
+    let filesystem = LxcFs::new(Arc::clone(&views), sys, ledger, files, Arc::clone(&pins));
     // Before the first answer: a holder that has not heard this takes the server for one
     // that cannot serve.
     control.sign(Sign::Serves, pid)?;
@@ -106,6 +108,11 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
     let threads = server::serve(&filesystem, &fds, connect).context("cannot start serving")?;
     drop(fds);
     let control = Arc::new(control);
+    let place = Place {
+        mountpoint: mountpoint.clone(),
+        minor: held.minor,
+    };
+    pin::keep(pins, held.pins.try_clone()?, place)?;
     let interval = (super::daemon::patience(&held.terms) / 4).min(CHECK_INTERVAL);
     check_regularly(
         mountpoint.clone(),
@@ -286,7 +293,11 @@ fn answer_operators(runtime_dir: &Path, views: Arc<Views>) -> anyhow::Result<()>
     }
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
+/// Starts a thread that nobody waits for.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
     thread::Builder::new()
         .name(name.to_owned())
         .spawn(work)

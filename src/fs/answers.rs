@@ -140,6 +140,30 @@ impl Shared {
         Ok(self.handles.open())
     }
 
+    /// The same for the process that keeps files open, whatever container it is in. It reads and
+    /// writes nothing.
+    pub(super) fn open_for_pinning(&self, inode: u64) -> Result<u64, Errno> {
+        self.path(inode)?;
+        Ok(self.handles.open())
+    }
+
+    /// The attributes for that process, which has to get everywhere.
+    pub(super) fn attributes_for_pinning(&self, inode: u64) -> Result<Attributes, Errno> {
+        match tree::entry(inode) {
+            Some(entry) => Ok((self.fixed_attributes(inode, entry), FOREVER)),
+            None => Ok(self.sys_attributes(inode, &self.sys.attributes_of_all(inode)?)),
+        }
+    }
+
+    /// The path of a file from the root of the tree.
+    pub(super) fn path(&self, inode: u64) -> Result<String, Errno> {
+        match tree::entry(inode) {
+            Some(Entry::Proc(file)) => Ok(format!("proc/{}", file.path())),
+            Some(Entry::Directory) => Err(Errno::EISDIR),
+            None => Ok(format!("sys/{}", self.sys.path(inode)?)),
+        }
+    }
+
     /// Pressure files alone are written to, by those that the kernel would let do it.
     fn check_writable(&self, inode: u64, writer: i32) -> Result<(), Errno> {
         if pressure_file(inode).is_none() {

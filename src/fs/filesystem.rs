@@ -20,6 +20,7 @@ use super::guarded::Guarded;
 use super::handles::Handles;
 use super::ledger::Ledger;
 use super::linger::Linger;
+use super::pins::Pins;
 use super::sendfile::NotedSizes;
 use super::sys_views::SysViews;
 use super::sysfs::SysTree;
@@ -36,6 +37,7 @@ pub struct LxcFs {
     triggers: Arc<Triggers>,
     fairness: Arc<Fairness<Work>>,
     linger: Arc<Linger>,
+    pins: Arc<Pins>,
     drain: Arc<Drain>,
 }
 
@@ -67,9 +69,15 @@ impl Drop for Turn<'_> {
 
 impl LxcFs {
     /// A file system of `views` and the host's `sys`, which goes on with what an
-    /// earlier server left in `ledger` and `files`.
+    /// earlier server left in `ledger`, `files` and `pins`.
     #[must_use]
-    pub fn new(views: Arc<Views>, sys: SysTree, ledger: Ledger, files: TriggerFiles) -> Self {
+    pub fn new(
+        views: Arc<Views>,
+        sys: SysTree,
+        ledger: Ledger,
+        files: TriggerFiles,
+        pins: Arc<Pins>,
+    ) -> Self {
         let now_nsec = boottime_nsec();
         let sizes = Arc::new(NotedSizes::new(now_nsec / 1000));
         let times = views.host_start();
@@ -94,6 +102,7 @@ impl LxcFs {
             triggers,
             fairness: Arc::default(),
             linger: Arc::default(),
+            pins,
             drain: Arc::default(),
         }
     }
@@ -123,6 +132,7 @@ impl LxcFs {
 
     /// Brings the serving threads to rest, each after the next request that it answers.
     pub fn drain(&self) {
+        self.pins.disable();
         self.drain.ask();
     }
 
@@ -136,6 +146,10 @@ impl LxcFs {
     /// container.
     fn in_turn(&self, by: By, work: impl FnOnce(&Self, By) + Send + 'static) {
         let _turn = self.turn();
+        if self.pins.is_opener(by.reader) {
+            // Others wait for it.
+            return work(self, by);
+        }
         let container = self.views.container_seen_last(by.reader);
         let look_up = || {
             let found = self

@@ -10,6 +10,7 @@ mod guarded;
 mod handles;
 mod ledger;
 mod linger;
+mod pins;
 mod sendfile;
 mod sys_views;
 mod sysfs;
@@ -19,6 +20,7 @@ mod views;
 
 pub use self::filesystem::LxcFs;
 pub use self::ledger::{Death, Ledger};
+pub use self::pins::{Pins, Wish};
 pub use self::sysfs::SysTree;
 pub use self::triggers::TriggerFiles;
 pub use self::views::Views;

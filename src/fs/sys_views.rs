@@ -69,6 +69,23 @@ impl SysViews {
         Ok((self.tree.stat(&path)?, depends))
     }
 
+    /// The attributes of an entry, whoever is shown it.
+    ///
+    /// # Errors
+    /// What fstatat(2) says.
+    pub fn attributes_of_all(&self, inode: u64) -> Result<Attributes, Errno> {
+        let path = self.tree.path(inode)?;
+        Ok((self.tree.stat(&path)?, depends_on_reader(&path)))
+    }
+
+    /// The path of an entry below `/sys`.
+    ///
+    /// # Errors
+    /// `ENOENT` if there is no such entry.
+    pub fn path(&self, inode: u64) -> Result<Arc<str>, Errno> {
+        self.tree.path(inode)
+    }
+
     /// Whether the reader can open a file.
     ///
     /// # Errors

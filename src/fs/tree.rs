@@ -199,6 +199,12 @@ pub fn entry(inode: u64) -> Option<Entry> {
         .map(Entry::Proc)
 }
 
+/// Inode number of every file below `/proc`, and its path from the root of the tree.
+pub fn files() -> impl Iterator<Item = (u64, String)> {
+    let files = ProcFile::ALL.into_iter();
+    files.map(|file| (file.inode(), format!("proc/{}", file.path())))
+}
+
 /// Name, inode number and kind of everything in a fixed directory.
 pub fn children(parent: u64) -> impl Iterator<Item = (&'static str, u64, Entry)> {
     let directories = DIRECTORIES

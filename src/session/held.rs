@@ -30,9 +30,16 @@ const CONFIG: &str = "config";
 const EVENTS: &str = "events";
 const PARKING: &str = "parking";
 const TERMS: &str = "terms";
-/// What follows `parking-`.
+const PINS: &str = "pins";
+const PIN_LIST: &str = "pinlist";
+/// What follows `parking-` and `pins-`.
 const FRONT: &str = "front";
 const BACK: &str = "back";
+
+/// Triggers that find room, and as many that are being closed.
+const TRIGGERS: usize = 4096;
+/// The same for files that are pinned.
+const PINNED: usize = 1 << 16;
 
 /// The fds of a connection that is set up, and of the memories that go with it.
 #[derive(Debug)]
@@ -58,6 +65,10 @@ pub struct Held {
     pub parking: Parking,
     /// What waits for their events, an epoll instance.
     pub events: OwnedFd,
+    /// Files of this very connection, kept open so that nobody can have a lease on one.
+    pub pins: Parking,
+    /// Memory of which these are.
+    pub pin_list: OwnedFd,
     /// The watch on writes to cgroup files, if the kernel has such a thing. Closing the last
     /// fd of it takes the kernel longer than all else that a takeover consists of.
     pub writes: Option<OwnedFd>,
@@ -78,8 +89,10 @@ impl Held {
             journal: memory(c"lxcfs-journal")?,
             ledger: memory(c"lxcfs-ledger")?,
             config: memory(c"lxcfs-config")?,
-            parking: Parking::new()?,
+            parking: Parking::new(TRIGGERS)?,
             events: events()?,
+            pins: Parking::new(PINNED)?,
+            pin_list: memory(c"lxcfs-pins")?,
             writes: WriteWatch::new().ok().map(OwnedFd::from),
         })
     }
@@ -110,6 +123,7 @@ impl Held {
         let (mut connection, mut queues) = (None, Vec::new());
         let (mut journal, mut ledger, mut config, mut writes) = (None, None, None, None);
         let (mut front, mut back, mut waits, mut terms) = (None, None, None, None);
+        let (mut pins_front, mut pins_back, mut pin_list) = (None, None, None);
         for Named { name, fd } in inherited {
             match name.split_once('-').unwrap_or((name.as_str(), "")) {
                 (CONNECTION, minor) => connection = minor.parse().ok().map(|minor| (minor, fd)),
@@ -120,6 +134,9 @@ impl Held {
                 (PARKING, FRONT) => front = Some(fd),
                 (PARKING, BACK) => back = Some(fd),
                 (EVENTS, _) => waits = Some(fd),
+                (PINS, FRONT) => pins_front = Some(fd),
+                (PINS, BACK) => pins_back = Some(fd),
+                (PIN_LIST, _) => pin_list = Some(fd),
                 (WRITES, _) => writes = Some(fd),
                 (TERMS, _) => terms = Some(fd),
                 _ => log::debug!("an fd named {name} is not known and is closed"),
@@ -130,7 +147,11 @@ impl Held {
         };
         let parking = match (front, back) {
             (Some(front), Some(back)) => Parking { front, back },
-            _ => Parking::new()?,
+            _ => Parking::new(TRIGGERS)?,
+        };
+        let (pins, pin_list) = match (pins_front, pins_back, pin_list) {
+            (Some(front), Some(back), Some(list)) => (Parking { front, back }, list),
+            _ => (Parking::new(PINNED)?, memory(c"lxcfs-pins")?),
         };
         Ok(Some(Self {
             connection,
@@ -142,6 +163,8 @@ impl Held {
             config: config.map_or_else(|| memory(c"lxcfs-config"), Ok)?,
             parking,
             events: waits.map_or_else(events, Ok)?,
+            pins,
+            pin_list,
             writes: writes.or_else(|| WriteWatch::new().ok().map(OwnedFd::from)),
         }))
     }
@@ -153,7 +176,8 @@ impl Held {
     pub fn copies(&self) -> io::Result<Vec<Named>> {
         let connection = format!("{CONNECTION}-{}", self.minor);
         let queues = self.queues.iter().map(|queue| (QUEUE, queue.as_fd()));
-        let (front, back) = (format!("{PARKING}-{FRONT}"), format!("{PARKING}-{BACK}"));
+        let ends = |name| (format!("{name}-{FRONT}"), format!("{name}-{BACK}"));
+        let ((front, back), (pins_front, pins_back)) = (ends(PARKING), ends(PINS));
         [(connection.as_str(), self.connection.as_fd())]
             .into_iter()
             .chain(queues)
@@ -165,6 +189,9 @@ impl Held {
                 (front.as_str(), self.parking.front.as_fd()),
                 (back.as_str(), self.parking.back.as_fd()),
                 (EVENTS, self.events.as_fd()),
+                (pins_front.as_str(), self.pins.front.as_fd()),
+                (pins_back.as_str(), self.pins.back.as_fd()),
+                (PIN_LIST, self.pin_list.as_fd()),
             ])
             .chain(self.writes.iter().map(|writes| (WRITES, writes.as_fd())))
             .map(|(name, fd)| {

@@ -1,6 +1,10 @@
 //! Reading files of the kernel's, whose size is not known before.
 
+use std::ffi::CString;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::uio::pread;
@@ -43,6 +47,31 @@ pub fn read_text(fd: impl AsFd) -> Result<String, Errno> {
     let bytes = read_whole(fd)?;
     Ok(String::from_utf8(bytes)
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
+/// Major and minor device number of the file system that `path` leads to, as the kernel knows it
+/// without asking a server.
+///
+/// # Errors
+/// What statx(2) says.
+pub fn device_of(path: &Path) -> Result<(u32, u32), Errno> {
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+    let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT | libc::AT_STATX_DONT_SYNC;
+    let mut found = MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the path is a string, and there is room for the answer; both live until the call
+    // returns.
+    Errno::result(unsafe {
+        libc::statx(
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            flags,
+            libc::STATX_TYPE,
+            found.as_mut_ptr(),
+        )
+    })?;
+    // SAFETY: all zeros is a value of this struct, and the kernel has filled it in.
+    let found = unsafe { found.assume_init() };
+    Ok((found.stx_dev_major, found.stx_dev_minor))
 }
 
 /// Lets the number of `target` stand for what `source` refers to (dup3(2), close-on-exec).

@@ -2,7 +2,7 @@
 //! others have too (man: unix(7), `SCM_RIGHTS`).
 
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::{SndBuf, SndBufForce};
@@ -11,8 +11,8 @@ use nix::sys::socket::{
     recvmsg, sendmsg, setsockopt, socketpair,
 };
 
-/// Room for about 4000 files.
-const QUEUE_BYTES: usize = 4 << 20;
+/// Of the queue for each file in it.
+const BYTES_PER_FILE: usize = 1 << 10;
 
 /// The queue. Every file in it has a number.
 #[derive(Debug)]
@@ -24,20 +24,21 @@ pub struct Parking {
 }
 
 impl Parking {
-    /// An empty one.
+    /// An empty one with room for about `files`, if this process may have a queue that long.
     ///
     /// # Errors
     /// What socketpair(2) says.
-    pub fn new() -> Result<Self, Errno> {
+    pub fn new(files: usize) -> Result<Self, Errno> {
         let (front, back) = socketpair(
             AddressFamily::Unix,
             SockType::SeqPacket,
             None,
             SockFlag::SOCK_CLOEXEC,
         )?;
-        if setsockopt(&back, SndBufForce, &QUEUE_BYTES).is_err() {
+        let bytes = files.saturating_mul(BYTES_PER_FILE);
+        if setsockopt(&back, SndBufForce, &bytes).is_err() {
             // As much as those may have who lack CAP_NET_ADMIN.
-            setsockopt(&back, SndBuf, &QUEUE_BYTES)?;
+            setsockopt(&back, SndBuf, &bytes)?;
         }
         Ok(Self { front, back })
     }
@@ -58,18 +59,7 @@ impl Parking {
     /// # Errors
     /// `EAGAIN` when it is full.
     pub fn put(&self, number: u64, file: Option<&OwnedFd>) -> Result<(), Errno> {
-        let number = number.to_ne_bytes();
-        let fds = file.map(|file| [file.as_raw_fd()]);
-        let message = fds.as_ref().map(|fds| ControlMessage::ScmRights(fds));
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        sendmsg::<UnixAddr>(
-            self.back.as_raw_fd(),
-            &[IoSlice::new(&number)],
-            message.as_slice(),
-            flags,
-            None,
-        )
-        .map(drop)
+        put(&self.back, number, file)
     }
 
     /// Takes what is first in the queue; `None` if it is empty.
@@ -98,6 +88,25 @@ impl Parking {
     }
 }
 
+/// The same for somebody who has only the end that is written to.
+///
+/// # Errors
+/// `EAGAIN` when the queue is full.
+pub fn put(back: impl AsFd, number: u64, file: Option<&OwnedFd>) -> Result<(), Errno> {
+    let number = number.to_ne_bytes();
+    let fds = file.map(|file| [file.as_raw_fd()]);
+    let message = fds.as_ref().map(|fds| ControlMessage::ScmRights(fds));
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    sendmsg::<UnixAddr>(
+        back.as_fd().as_raw_fd(),
+        &[IoSlice::new(&number)],
+        message.as_slice(),
+        flags,
+        None,
+    )
+    .map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::File;
@@ -108,7 +117,7 @@ mod tests {
 
     #[test]
     fn files_come_out_as_they_went_in_whoever_takes_them() {
-        let parking = Parking::new().unwrap();
+        let parking = Parking::new(4096).unwrap();
         let file = OwnedFd::from(File::open("/proc/self/exe").unwrap());
         let inode = fstat(&file).unwrap().st_ino;
         parking.put(7, Some(&file)).unwrap();
@@ -125,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_says_so() {
-        let parking = Parking::new().unwrap();
+        let parking = Parking::new(4096).unwrap();
         let file = OwnedFd::from(File::open("/proc/self/exe").unwrap());
         let parked = (0..100_000).take_while(|number| parking.put(*number, Some(&file)).is_ok());
         let parked = parked.count();

@@ -25,6 +25,7 @@ pub struct Figures {
     pub elapsed: Duration,
     pub p50: Duration,
     pub p99: Duration,
+    pub longest: Duration,
 }
 
 impl Figures {
@@ -36,12 +37,13 @@ impl Figures {
     pub fn to_line(self) -> String {
         let micros = |time: Duration| time.as_secs_f64() * 1e6;
         format!(
-            "{} {} {} {} {}",
+            "{} {} {} {} {} {}",
             self.reads,
             self.errors,
             micros(self.elapsed),
             micros(self.p50),
-            micros(self.p99)
+            micros(self.p99),
+            micros(self.longest)
         )
     }
 
@@ -56,6 +58,7 @@ impl Figures {
             elapsed: time()?,
             p50: time()?,
             p99: time()?,
+            longest: time()?,
         })
     }
 }
@@ -103,5 +106,6 @@ pub fn hammer(path: &Path, readers: usize, time: Duration) -> Figures {
         elapsed,
         p50: at(0.5),
         p99: at(0.99),
+        longest: all.last().copied().unwrap_or_default(),
     }
 }

@@ -2,9 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::Read as _;
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 
 use crate::common::load::{Figures, hammer};
 use crate::common::{Inside, patience, wait_for};
@@ -69,6 +74,59 @@ impl Reader {
         reader
     }
 
+    /// Tries to have a lease on each file below a directory, and tells of the files and of those
+    /// on which it got one.
+    #[track_caller]
+    pub fn leasing(inside: &Inside, directory: &str) -> (usize, Vec<String>) {
+        let reader = Self::start(inside, &format!("lease {directory}"));
+        let result = reader.result(patience(60)).expect("a reader that ends");
+        let mut words = result.split_whitespace().map(str::to_owned);
+        let files = words.next().and_then(|count| count.parse().ok());
+        (files.expect("a count"), words.collect())
+    }
+
+    /// Opens a file at once, but tries to have a lease on it only when its standard input ends.
+    #[track_caller]
+    pub fn leasing_later(inside: &Inside, path: &str) -> Self {
+        let reader = Self::start(inside, &format!("lease-later {path}"));
+        assert!(
+            wait_for(patience(20), || reader
+                .dir
+                .path()
+                .join("opened")
+                .exists()
+                .then_some(()))
+            .is_some()
+        );
+        reader
+    }
+
+    /// What became of that.
+    #[track_caller]
+    pub fn lease(mut self) -> String {
+        drop(self.child.stdin.take());
+        self.result(patience(20)).expect("a reader that ends")
+    }
+
+    /// Takes a lock on a file and keeps it until it is dropped.
+    #[track_caller]
+    pub fn locking(inside: &Inside, path: &str) -> Self {
+        let reader = Self::start(inside, &format!("lock {path}"));
+        let result = reader.result(patience(20));
+        assert_eq!(result.as_deref(), Some("locked\n"));
+        reader
+    }
+
+    /// Has a mount namespace of its own with a gigabyte of `mountinfo`, and reads a file all the
+    /// time until it is dropped. `directory` is where it mounts.
+    #[track_caller]
+    pub fn with_mounts(inside: &Inside, directory: &Path, path: &str) -> Self {
+        let reader = Self::start(inside, &format!("mounts {} {path}", directory.display()));
+        let result = reader.result(patience(60));
+        assert_eq!(result.as_deref(), Some("mounted\n"));
+        reader
+    }
+
     fn result(&self, limit: Duration) -> Option<String> {
         wait_for(limit, || {
             fs::read_to_string(self.dir.path().join("result"))
@@ -111,6 +169,72 @@ fn hold(path: &Path, handles: usize, result: &str) {
     drop(open);
 }
 
+/// The kinds of lease that the kernel grants on an open file.
+fn leases(file: &File) -> Vec<&'static str> {
+    // SAFETY: takes an open fd and a number.
+    let set = |kind: libc::c_int| unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) };
+    [(libc::F_WRLCK, "write"), (libc::F_RDLCK, "read")]
+        .into_iter()
+        .filter(|(kind, _)| set(*kind) == 0 && set(libc::F_UNLCK) == 0)
+        .map(|(_, name)| name)
+        .collect()
+}
+
+/// All files below a directory that can be opened, and the leases on them.
+fn lease_all(directory: &Path) -> (usize, Vec<String>) {
+    let (mut files, mut granted) = (0, Vec::new());
+    let mut open = vec![directory.to_owned()];
+    while let Some(directory) = open.pop() {
+        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+            let Ok(kind) = entry.file_type() else {
+                continue;
+            };
+            if kind.is_dir() {
+                open.push(entry.path());
+            } else if let Some(file) = File::open(entry.path()).ok().filter(|_| kind.is_file()) {
+                files += 1;
+                let leases = leases(&file).into_iter();
+                granted.extend(leases.map(|kind| format!("{kind}:{}", entry.path().display())));
+            }
+        }
+    }
+    (files, granted)
+}
+
+/// Mounts 32768 times what the kernel needs 28 kB each to describe.
+fn mount_a_lot(directory: &Path) {
+    let bind = |from: &Path, to: &Path, flags| {
+        mount(
+            Some(from),
+            to,
+            None::<&str>,
+            MsFlags::MS_BIND | flags,
+            None::<&str>,
+        )
+        .expect("mounting");
+    };
+    unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).expect("private mounts");
+    mount(
+        None::<&str>,
+        directory,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        None::<&str>,
+    )
+    .expect("a tmpfs");
+    let mut deep = directory.to_owned();
+    // The kernel writes four bytes for a blank.
+    deep.extend(std::iter::repeat_n(" ".repeat(250), 14));
+    fs::create_dir_all(&deep).expect("directories");
+    for round in 0..15 {
+        let next = deep.join(round.to_string());
+        fs::create_dir(&next).expect("a directory");
+        bind(&deep, &next, MsFlags::MS_REC);
+    }
+}
+
 #[test]
 #[ignore = "other tests run this one in their containers"]
 fn process_inside_a_container() {
@@ -125,6 +249,34 @@ fn process_inside_a_container() {
         }
         ["hold", path, handles, result] => {
             hold(Path::new(path), handles.parse().expect("a count"), result);
+        }
+        ["lease", directory, result] => {
+            let (files, granted) = lease_all(Path::new(directory));
+            let text = format!("{files} {}\n", granted.join(" "));
+            fs::write(result, text).expect("writing the result");
+        }
+        ["lease-later", path, result] => {
+            let file = File::open(path).expect("opening");
+            fs::write(Path::new(result).with_file_name("opened"), "").expect("a sign");
+            let _ = std::io::stdin().read_to_end(&mut Vec::new());
+            fs::write(result, format!("{:?}\n", leases(&file))).expect("writing the result");
+        }
+        ["lock", path, result] => {
+            let file = File::open(path).expect("opening");
+            let lock = Flock::lock(file, FlockArg::LockExclusive).expect("locking");
+            fs::write(result, "locked\n").expect("writing the result");
+            let _ = std::io::stdin().read_to_end(&mut Vec::new());
+            drop(lock);
+        }
+        ["mounts", directory, path, result] => {
+            mount_a_lot(Path::new(directory));
+            let path = path.to_owned();
+            // The first thread of this process is still in the namespace of the host.
+            let mut process = Command::new("sleep").arg("1000").spawn().expect("sleep");
+            fs::write(result, "mounted\n").expect("writing the result");
+            std::thread::spawn(move || hammer(Path::new(&path), 4, Duration::MAX));
+            let _ = std::io::stdin().read_to_end(&mut Vec::new());
+            let _ = process.kill();
         }
         _ => panic!("no such role: {role}"),
     }

@@ -126,6 +126,15 @@ fn a_cat_of_a_bound_file_is_open_read_read_release_and_its_own_fstat() {
     .ok();
     let cat = || run(Command::new("cat").arg(&bound));
     cat().ok();
+    // At its start the daemon opens all of these itself.
+    let files = fs::read_dir(daemon.path("proc")).expect("a directory");
+    for file in files.chain(
+        fs::read_dir(daemon.path("proc/pressure"))
+            .into_iter()
+            .flatten(),
+    ) {
+        let _ = fs::File::open(file.expect("an entry").path());
+    }
     let options = ["-e", "trace=read,readv", "-P", "/dev/fuse"];
     let trace = Trace::start(&daemon, &options);
     let read = cat();

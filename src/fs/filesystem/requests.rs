@@ -38,13 +38,15 @@ impl Filesystem for LxcFs {
         handle: Option<FileHandle>,
         reply: ReplyAttr,
     ) {
-        self.in_turn(By::new(request, "getattr", inode.0), move |fs, by| match fs
-            .shared
-            .attempt(by, |shared| {
-                shared.attributes(inode.0, handle.is_some(), by.reader)
+        self.in_turn(By::new(request, "getattr", inode.0), move |fs, by| {
+            let is_opener = fs.pins.is_opener(by.reader);
+            match fs.shared.attempt(by, |shared| match is_opener {
+                true => shared.attributes_for_pinning(inode.0),
+                false => shared.attributes(inode.0, handle.is_some(), by.reader),
             }) {
-            Ok((attr, keep)) => reply.attr(&keep, &attr),
-            Err(errno) => reply.error(errno),
+                Ok((attr, keep)) => reply.attr(&keep, &attr),
+                Err(errno) => reply.error(errno),
+            }
         });
     }
 
@@ -63,17 +65,23 @@ impl Filesystem for LxcFs {
 
     fn open(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         self.in_turn(By::new(request, "open", inode.0), move |fs, by| {
-            match fs
-                .shared
-                .attempt(by, |shared| shared.open(inode.0, by.reader, flags))
-            {
-                // No page cache, since each reader reads something else; no FLUSH at close.
-                Ok(handle) => reply.opened(
-                    FileHandle(handle),
-                    FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH,
-                ),
+            let is_opener = fs.pins.is_opener(by.reader);
+            let opened = fs.shared.attempt(by, |shared| match is_opener {
+                true => shared.open_for_pinning(inode.0),
+                false => shared.open(inode.0, by.reader, flags),
+            });
+            let handle = match opened {
+                Ok(handle) => FileHandle(handle),
                 Err(errno) => return reply.error(errno),
+            };
+            // No page cache, since each reader reads something else; no FLUSH at close.
+            let flags = FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH;
+            if is_opener {
+                return reply.opened(handle, flags);
             }
+            let path = || fs.shared.attempt(by, |shared| shared.path(inode.0)).ok();
+            let answer = move || reply.opened(handle, flags);
+            fs.pins.answer_when_pinned(inode.0, path, answer);
             fs.linger.after_open(by.reader);
         });
     }

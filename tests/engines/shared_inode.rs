@@ -1,0 +1,99 @@
+//! The kernel has one inode of a file for all containers. What one of them does to it must not
+//! delay the others.
+
+use std::fs::File;
+use std::time::Instant;
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::common::{
+    Cell, Daemon, Inside, Limits, alone, beside_others, children, patience, wait_for,
+};
+use crate::reader::Reader;
+
+/// Opens of others wait as long as this for a lease (`fs.lease-break-time`, 45 s), or not at all.
+#[track_caller]
+fn assert_at_once(inside: &Inside, daemon: &Daemon, file: &str) {
+    let start = Instant::now();
+    assert!(!inside.read(daemon, file).is_empty());
+    let took = start.elapsed();
+    assert!(took < patience(10), "{file}: {took:?}");
+}
+
+#[test]
+fn no_file_of_the_tree_can_be_leased() {
+    let _turn = beside_others();
+    let daemon = Daemon::start(&[]);
+    let hostile = Cell::start(&Limits::default());
+    let (files, granted) = Reader::leasing(&hostile, daemon.arg("").trim_end_matches('/'));
+    assert!(files > 20, "{files} files");
+    assert!(granted.is_empty(), "of {files} files: {granted:?}");
+    let other = Cell::start(&Limits::default());
+    for file in [
+        "proc/uptime",
+        "proc/meminfo",
+        "sys/devices/system/cpu/online",
+    ] {
+        assert_at_once(&other, &daemon, file);
+    }
+}
+
+#[test]
+fn a_file_opened_under_an_earlier_server_cannot_be_leased() {
+    let _turn = beside_others();
+    let daemon = Daemon::start(&[]);
+    let (hostile, other) = (
+        Cell::start(&Limits::default()),
+        Cell::start(&Limits::default()),
+    );
+    let files = ["proc/uptime", "sys/devices/system/cpu/present"];
+    let later = files.map(|file| Reader::leasing_later(&hostile, &daemon.arg(file)));
+    let server = children(daemon.pid())[0];
+    kill(Pid::from_raw(server), Signal::SIGKILL).expect("killing the server");
+    let next = wait_for(patience(10), || {
+        children(daemon.pid())
+            .into_iter()
+            .find(|pid| *pid != server)
+    });
+    assert!(next.is_some(), "{}", daemon.log());
+    for (file, later) in files.into_iter().zip(later) {
+        assert_eq!(later.lease(), "[]\n", "{file}");
+        assert_at_once(&other, &daemon, file);
+    }
+}
+
+#[test]
+fn files_that_are_kept_open_keep_nobody_from_unmounting() {
+    let _turn = alone();
+    let mut daemon = Daemon::start(&[]);
+    let cell = Cell::start(&Limits::default());
+    assert_at_once(&cell, &daemon, "sys/devices/system/cpu/online");
+    // Not lazily: that would succeed whatever is open. Busy as long as the daemon has one of its
+    // files read.
+    let unmounted = || nix::mount::umount(daemon.point()).ok();
+    wait_for(patience(5), unmounted).expect("unmounting");
+    let ended = daemon.ended();
+    assert!(
+        ended.is_some_and(|status| status.success()),
+        "{}",
+        daemon.log()
+    );
+}
+
+#[test]
+fn a_lock_on_a_file_delays_no_reader() {
+    let _turn = beside_others();
+    let daemon = Daemon::start(&[]);
+    let (hostile, other) = (
+        Cell::start(&Limits::default()),
+        Cell::start(&Limits::default()),
+    );
+    let lock = Reader::locking(&hostile, &daemon.arg("proc/uptime"));
+    // It is everybody's, as docs/SEMANTICS.md says.
+    let file = File::open(daemon.path("proc/uptime")).expect("opening");
+    assert!(Flock::lock(file, FlockArg::LockExclusiveNonblock).is_err());
+    assert_at_once(&other, &daemon, "proc/uptime");
+    drop(lock);
+}
