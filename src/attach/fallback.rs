@@ -8,12 +8,14 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, SYSFS_MAGIC, statfs};
 
 use super::{Binding, bindings};
+use crate::host::process::Proc;
+use crate::parse::mountinfo::Line;
 
 /// LXC's mount hook lays directories of `proc` over the container's own, so this one, of
 /// which there is a single file, would hide the others.
@@ -65,10 +67,10 @@ fn is_mounted(directory: &Path) -> anyhow::Result<bool> {
     let wanted = directory
         .canonicalize()
         .with_context(|| format!("cannot use {}", directory.display()))?;
-    let mounts = fs::read("/proc/self/mountinfo").context("cannot list the mounts")?;
-    let mut mount_points =
-        crate::parse::mountinfo::mounts(&mounts).map(|mount| -> PathBuf { mount.mount_point });
-    Ok(mount_points.any(|mount_point| mount_point == wanted))
+    let proc = Proc::open(Path::new("/proc")).context("cannot open /proc")?;
+    let is_it = |line: &Line<'_>| line.mount_point() == wanted;
+    let mounts = proc.mounts("self/mountinfo", is_it);
+    Ok(!mounts.context("cannot list the mounts")?.is_empty())
 }
 
 #[cfg(test)]

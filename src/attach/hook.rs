@@ -24,8 +24,8 @@ use super::Binding;
 use super::wanted::{Wanted, answers};
 use super::within::within;
 use crate::host::process::{Namespace, Proc};
-use crate::parse::mountinfo::{self, Mount};
-use crate::places::spot::{mount_id, table};
+use crate::parse::mountinfo::Mount;
+use crate::places::spot::{mount_id, peer_groups, table};
 use crate::sys::mounts::{Attributes, Layer, attach, detached_copy, restrict};
 
 /// How often a path is followed again that was in motion: any mount or renaming on the host
@@ -185,15 +185,9 @@ struct Mounts {
 impl Mounts {
     fn read() -> Result<Self> {
         let proc = Proc::open(Path::new("/proc")).context("cannot open /proc")?;
-        let table = table(&proc).context("cannot list the mounts")?;
-        let of_init = proc.read_file("1/mountinfo").ok();
-        let groups = |text: Vec<u8>| {
-            mountinfo::mounts(&text)
-                .filter_map(|mount| mount.peer_group)
-                .collect()
-        };
+        let table = table(&proc, |_| true).context("cannot list the mounts")?;
         Ok(Self {
-            hosts: of_init.map(groups),
+            hosts: peer_groups(&proc, "1/mountinfo").ok(),
             proc,
             table,
         })

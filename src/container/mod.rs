@@ -42,6 +42,7 @@ use self::vm_counters::VmCounters;
 use crate::cgroup::account::{CpuUsage, Memory};
 use crate::cgroup::vm_events::VmEvents;
 use crate::cgroup::{Cgroup, Controller, Error, FdBudget, Limit};
+use crate::host::mounts::Extent;
 use crate::host::process::Proc;
 use crate::host::{Host, NumaNode, boottime_nsec};
 use crate::parse::cpu_list::CpuSet;
@@ -352,8 +353,14 @@ impl Container {
                 return Arc::clone(disks);
             }
         }
-        let disks: Arc<[_]> = host.disks_of_mounts(reader).into();
-        self.state.lock().backing = Some((Instant::now(), Arc::clone(&disks)));
+        let (mut disks, extent) = host.disks_of_mounts(reader);
+        let mut state = self.state.lock();
+        if let (Extent::Part, Some((_, before))) = (extent, &state.backing) {
+            let missed = before.iter().filter(|disk| !disks.contains(disk));
+            disks.extend(missed.copied().collect::<Vec<_>>());
+        }
+        let disks: Arc<[_]> = disks.into();
+        state.backing = Some((Instant::now(), Arc::clone(&disks)));
         disks
     }
 

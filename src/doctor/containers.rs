@@ -16,6 +16,7 @@ use crate::host::Host;
 use crate::host::process::Proc;
 use crate::parse::mountinfo::{self, Mount};
 use crate::places::health::{self, Device, Health};
+use crate::places::spot::is_of_lxcfs;
 use crate::places::survey::Place;
 use crate::places::{containers, name};
 use crate::session::mount::FS_TYPE;
@@ -96,10 +97,11 @@ pub fn gather(
         if command.trim_end() == PAUSE || !limits.has_any(container.pid) {
             continue;
         }
-        let Ok(table) = proc.read_file(&format!("{}/mountinfo", container.pid)) else {
+        let mountinfo = format!("{}/mountinfo", container.pid);
+        let Ok(mounts) = proc.mounts(&mountinfo, tells_of_views) else {
             continue;
         };
-        if let Some(state) = state(&table, health) {
+        if let Some(state) = state(&mounts, health) {
             limited.push(Limited {
                 name: container
                     .name
@@ -126,9 +128,13 @@ fn is_view(mount: &Mount) -> bool {
     mount.fs_type == FS_TYPE && mount.root != Path::new("/")
 }
 
+/// Whether [`state`] needs to know of the mount.
+fn tells_of_views(line: &mountinfo::Line<'_>) -> bool {
+    is_of_lxcfs(line) || line.fs_type == b"proc" || line.mount_point() == Path::new(SAMPLE)
+}
+
 /// What the mounts of a container say; `None` for one without `/proc`.
-fn state(table: &[u8], health: &BTreeMap<Device, Health>) -> Option<State> {
-    let mounts: Vec<_> = mountinfo::mounts(table).collect();
+fn state(mounts: &[Mount], health: &BTreeMap<Device, Health>) -> Option<State> {
     let sample = mounts
         .iter()
         .rfind(|mount| mount.mount_point == Path::new(SAMPLE));
@@ -263,7 +269,10 @@ mod tests {
     #[test]
     fn mounts_tell_what_a_container_sees() {
         let mut health = BTreeMap::new();
-        let state_of = |text: &str, health: &_| state(text.as_bytes(), health);
+        let state_of = |text: &str, health: &_| {
+            let mounts: Vec<_> = mountinfo::mounts(text.as_bytes()).collect();
+            state(&mounts, health)
+        };
         let state_with = |more: &str| state_of(&format!("{PROC}{more}"), &health);
         assert_eq!(state_of("1 0 8:1 / / rw - ext4 a rw\n", &health), None);
         assert_eq!(state_with(""), Some(State::Missing));

@@ -87,7 +87,9 @@ pub struct Section {
 /// One sentence if `/proc` cannot be read.
 pub fn examine(views: &Path) -> anyhow::Result<Vec<Section>> {
     let proc = Arc::new(Proc::open(Path::new("/proc")).context("cannot open /proc")?);
-    let (places, _) = survey::places(&proc).context("cannot list the processes")?;
+    let places = survey::whole(&proc)
+        .context("cannot list the processes")?
+        .places;
     let health = containers::health(&places, &proc);
     let service = service::gather(views, &places, &health, &proc);
     let words = Words::new(views, service.is_the_units());

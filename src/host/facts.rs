@@ -15,6 +15,7 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
 
 use super::kept::{KeptFile, Snapshot};
+use super::mounts::{Extent, Limit};
 use super::nodes::{self, NumaNode};
 use super::personality;
 use super::process::Proc;
@@ -24,7 +25,7 @@ use crate::parse::cpu_table::CpuTable;
 use crate::parse::cpuinfo::CpuInfo;
 use crate::parse::diskstats::{self, Device};
 use crate::parse::host_stat::HostStat;
-use crate::parse::keyed;
+use crate::parse::keyed::{self, DeviceNumber};
 use crate::parse::meminfo::MemInfo;
 use crate::parse::pressure::{Pressure, Resource};
 
@@ -124,19 +125,19 @@ impl Host {
         snapshot.get(|| Ok(diskstats::parse(&file.read()?)))
     }
 
-    /// Numbers of the disks behind what the process has mounted.
-    pub fn disks_of_mounts(&self, pid: i32) -> Vec<(u32, u32)> {
-        let mountinfo = self.proc.read(pid, "mountinfo").unwrap_or_default();
+    /// Numbers of the disks behind what the process has mounted, and whether these are all:
+    /// of a list that is too long only the beginning is read.
+    pub fn disks_of_mounts(&self, pid: i32) -> (Vec<DeviceNumber>, Extent) {
         // A container can have a hundred thousand mounts, but of few devices.
-        let devices: HashSet<_> = mountinfo
-            .lines()
-            .filter_map(|line| keyed::device(line.split(' ').nth(2)?))
-            .filter(|(major, _)| *major != 0)
-            .collect();
-        devices
-            .into_iter()
-            .map(|device| self.whole_disk(device))
-            .collect()
+        let mut devices = HashSet::new();
+        let name = format!("{pid}/mountinfo");
+        let extent = self.proc.visit_mounts(&name, Limit::BRIEF, |line| {
+            if line.device.0 != 0 {
+                devices.insert(line.device);
+            }
+        });
+        let disks = devices.into_iter().map(|device| self.whole_disk(device));
+        (disks.collect(), extent.unwrap_or(Extent::Part))
     }
 
     /// The disk of which the device is a partition, or the device itself.

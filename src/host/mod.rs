@@ -2,6 +2,7 @@
 
 mod facts;
 mod kept;
+pub mod mounts;
 mod nodes;
 mod personality;
 pub mod process;

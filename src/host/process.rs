@@ -189,13 +189,20 @@ impl Proc {
     /// # Errors
     /// What open(2) and read(2) say.
     pub fn read_file(&self, name: &str) -> io::Result<Vec<u8>> {
-        let fd = openat(
+        Ok(read_whole(self.open_named(name)?)?)
+    }
+
+    /// Opens a file of `/proc` itself.
+    ///
+    /// # Errors
+    /// What open(2) says.
+    pub(super) fn open_named(&self, name: &str) -> Result<OwnedFd, Errno> {
+        openat(
             &self.dir,
             name,
             OFlag::O_RDONLY | OFlag::O_CLOEXEC,
             Mode::empty(),
-        )?;
-        Ok(read_whole(fd)?)
+        )
     }
 
     /// Whether `/proc` itself has a file of this name.

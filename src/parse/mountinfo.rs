@@ -37,21 +37,101 @@ impl Mount {
     }
 }
 
-/// The mounts listed in `text`; lines of another form are dropped.
-pub fn mounts(text: &[u8]) -> impl Iterator<Item = Mount> {
-    text.split(|byte| *byte == b'\n').filter_map(mount)
+/// One line of the file. Paths are as they are written there.
+#[derive(Debug, Clone, Copy)]
+pub struct Line<'a> {
+    /// As [`Mount::id`].
+    pub id: u32,
+    /// As [`Mount::parent`].
+    pub parent: u32,
+    /// As [`Mount::device`].
+    pub device: (u32, u32),
+    /// As [`Mount::peer_group`].
+    pub peer_group: Option<u32>,
+    /// As [`Mount::fs_type`].
+    pub fs_type: &'a [u8],
+    root: &'a [u8],
+    mount_point: &'a [u8],
+    options: &'a [u8],
 }
 
-fn mount(line: &[u8]) -> Option<Mount> {
+impl Line<'_> {
+    /// Where the mount is, as a path from the root of the process.
+    #[must_use]
+    pub fn mount_point(&self) -> PathBuf {
+        path(self.mount_point)
+    }
+
+    /// The mount, with memory of its own.
+    #[must_use]
+    pub fn to_mount(&self) -> Mount {
+        Mount {
+            id: self.id,
+            parent: self.parent,
+            device: self.device,
+            root: path(self.root.strip_suffix(NAMELESS).unwrap_or(self.root)),
+            mount_point: self.mount_point(),
+            options: String::from_utf8_lossy(self.options).into_owned(),
+            peer_group: self.peer_group,
+            fs_type: String::from_utf8_lossy(self.fs_type).into_owned(),
+        }
+    }
+}
+
+/// A line that is longer is dropped: with each of its bytes escaped a path of the longest kind
+/// takes a quarter of it.
+const LONGEST_LINE: usize = 1 << 16;
+
+/// Takes a file apart that comes in pieces, and keeps no more of it than one line.
+#[derive(Debug, Default)]
+pub struct Pieces {
+    begun: Vec<u8>,
+    is_too_long: bool,
+}
+
+impl Pieces {
+    /// The next piece: `visit` sees the lines that end in it. Those of another form are dropped.
+    pub fn take(&mut self, piece: &[u8], mut visit: impl FnMut(&Line<'_>)) {
+        let mut rest = piece;
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let (line, after) = rest.split_at(end);
+            rest = after.get(1..).unwrap_or_default();
+            if self.begun.is_empty() && !self.is_too_long {
+                parse(line).iter().for_each(&mut visit);
+                continue;
+            }
+            self.begin(line);
+            if !std::mem::take(&mut self.is_too_long) {
+                parse(&self.begun).iter().for_each(&mut visit);
+            }
+            self.begun.clear();
+        }
+        self.begin(rest);
+    }
+
+    fn begin(&mut self, part: &[u8]) {
+        self.is_too_long |= self.begun.len() + part.len() > LONGEST_LINE;
+        if !self.is_too_long {
+            self.begun.extend_from_slice(part);
+        }
+    }
+}
+
+/// The mounts listed in `text`; lines of another form are dropped.
+pub fn mounts(text: &[u8]) -> impl Iterator<Item = Mount> {
+    let lines = text.split(|byte| *byte == b'\n').filter_map(parse);
+    lines.map(|line| line.to_mount())
+}
+
+fn parse(line: &[u8]) -> Option<Line<'_>> {
     let mut fields = line.split(|byte| *byte == b' ');
     let id = number(fields.next()?)?;
     let parent = number(fields.next()?)?;
     let mut device = fields.next()?.splitn(2, |byte| *byte == b':');
     let device = (number(device.next()?)?, number(device.next()?)?);
     let root = fields.next()?;
-    let root = path(root.strip_suffix(NAMELESS).unwrap_or(root));
-    let mount_point = path(fields.next()?);
-    let options = String::from_utf8_lossy(fields.next()?).into_owned();
+    let mount_point = fields.next()?;
+    let options = fields.next()?;
     // Optional fields about propagation end with a single dash.
     let mut peer_group = None;
     let fs_type = loop {
@@ -60,15 +140,15 @@ fn mount(line: &[u8]) -> Option<Mount> {
             field => peer_group = peer_group.or(field.strip_prefix(b"shared:").and_then(number)),
         }
     };
-    Some(Mount {
+    Some(Line {
         id,
         parent,
         device,
+        peer_group,
+        fs_type,
         root,
         mount_point,
         options,
-        peer_group,
-        fs_type: String::from_utf8_lossy(fs_type).into_owned(),
     })
 }
 
@@ -163,6 +243,20 @@ mod tests {
         assert_eq!(mounts(text).count(), 0);
     }
 
+    #[test]
+    fn a_line_without_an_end_takes_no_memory_and_harms_no_other() {
+        let line = b"1 2 0:53 / /a rw - fuse.lxcfs lxcfs rw\n";
+        let (mut pieces, mut count) = (Pieces::default(), 0);
+        pieces.take(line, |_| count += 1);
+        for _ in 0..1000 {
+            pieces.take(&[b'7'; 1000], |_| count += 1);
+        }
+        assert!(pieces.begun.capacity() <= 2 * LONGEST_LINE);
+        pieces.take(b"\n", |_| count += 1);
+        pieces.take(line, |_| count += 1);
+        assert_eq!(count, 2);
+    }
+
     proptest! {
         #[test]
         fn any_path_survives(name in proptest::collection::vec(1_u8..=255, 1..40)) {
@@ -181,6 +275,21 @@ mod tests {
         #[test]
         fn any_bytes_are_taken(text in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = mounts(&text).count();
+        }
+
+        #[test]
+        fn it_does_not_matter_where_pieces_end(ends in proptest::collection::vec(1_usize..60, 1..40)) {
+            let text: String = (0..9)
+                .map(|id| format!("{id} 1 0:53 / /{} rw - fuse.lxcfs lxcfs rw\n", "a".repeat(id)))
+                .collect();
+            let (mut pieces, mut found) = (Pieces::default(), Vec::new());
+            let mut rest = text.as_bytes();
+            for end in ends.into_iter().chain([text.len()]) {
+                let (piece, after) = rest.split_at(end.min(rest.len()));
+                pieces.take(piece, |line| found.push(line.to_mount()));
+                rest = after;
+            }
+            prop_assert_eq!(found, mounts(text.as_bytes()).collect::<Vec<_>>());
         }
     }
 }

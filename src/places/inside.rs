@@ -32,6 +32,9 @@ pub enum Trouble {
     /// No answer in time.
     #[error("its file system does not answer")]
     Silent,
+    /// It has more mounts than can be looked at.
+    #[error("it has too many mounts to look at")]
+    TooLong,
 }
 
 /// Work that goes on in a thread.

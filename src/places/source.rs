@@ -13,10 +13,9 @@ use nix::sys::statfs::fstatfs;
 
 use super::health::Device;
 use super::inside;
-use super::spot::{Spot, mount_id, table};
+use super::spot::{Spot, is_of_lxcfs, mount_id, table};
 use crate::host::process::Proc;
 use crate::parse::mountinfo::Mount;
-use crate::session::mount::FS_TYPE;
 use crate::sys::mounts::detached_copy;
 
 /// How long it may take to answer: it may just have been started, and nothing can be done
@@ -102,9 +101,8 @@ fn look(path: &Path, proc: &Proc) -> anyhow::Result<(Mount, Result<(), Errno>)> 
     ensure!(path.parent().is_some(), no_lxcfs());
     let spot = Spot::find(&path).with_context(|| format!("cannot use {shown}"))?;
     let id = mount_id(proc, spot.top()).with_context(|| format!("cannot use {shown}"))?;
-    let table = table(proc).context("cannot list the mounts")?;
-    let is_wanted =
-        |mount: &Mount| mount.id == id && mount.mount_point == path && mount.fs_type == FS_TYPE;
+    let table = table(proc, is_of_lxcfs).context("cannot list the mounts")?;
+    let is_wanted = |mount: &Mount| mount.id == id && mount.mount_point == path;
     let mount = table
         .into_iter()
         .find(|mount| is_wanted(mount) && mount.root == Path::new("/"))

@@ -1,5 +1,6 @@
 //! One path of the mount namespace that the calling thread is in.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
@@ -10,8 +11,10 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::fchdir;
 
 use super::inside::errno;
+use crate::host::mounts::Limit;
 use crate::host::process::Proc;
-use crate::parse::mountinfo::{self, Mount};
+use crate::parse::mountinfo::{Line, Mount};
+use crate::session::mount::FS_TYPE;
 
 /// A name in a directory, and what is topmost there. Neither is opened for reading, and no
 /// file system is asked for it beyond the way to it.
@@ -85,15 +88,29 @@ fn open(directory: impl AsFd, path: &Path, flags: OFlag) -> Result<OwnedFd, Errn
     openat2(directory, path, how)
 }
 
-/// All mounts of the calling thread's namespace that it can reach from its root.
+/// The mounts of the calling thread's namespace that it can reach from its root and that are
+/// wanted.
 ///
 /// # Errors
-/// What reading mountinfo fails with.
-pub fn table(proc: &Proc) -> Result<Vec<Mount>, Errno> {
-    let text = proc
-        .read_file("thread-self/mountinfo")
-        .map_err(|error| errno(&error))?;
-    Ok(mountinfo::mounts(&text).collect())
+/// What reading mountinfo fails with; `EFBIG` if there are too many to be looked at.
+pub fn table(proc: &Proc, is_wanted: impl Fn(&Line<'_>) -> bool) -> Result<Vec<Mount>, Errno> {
+    proc.mounts("thread-self/mountinfo", is_wanted)
+}
+
+/// Whether the mount is one of lxcfs, dead or alive.
+pub fn is_of_lxcfs(line: &Line<'_>) -> bool {
+    line.fs_type == FS_TYPE.as_bytes()
+}
+
+/// The groups of mounts in such a file of `/proc`: what is mounted on one of them is mounted on
+/// all others of its group.
+///
+/// # Errors
+/// What reading it fails with.
+pub fn peer_groups(proc: &Proc, name: &str) -> Result<BTreeSet<u32>, Errno> {
+    let mut groups = BTreeSet::new();
+    proc.visit_mounts(name, Limit::THOROUGH, |line| groups.extend(line.peer_group))?;
+    Ok(groups)
 }
 
 /// The number that `table` has for the mount of an open file.

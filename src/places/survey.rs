@@ -4,16 +4,23 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::stat::fstat;
 use nix::unistd::getpid;
 
 use super::inside::{self, Namespace, PATIENCE, Trouble};
 use super::name;
-use super::spot::table;
+use super::spot::is_of_lxcfs;
+use crate::host::mounts::{Extent, Limit};
 use crate::host::process::{self, Proc};
-use crate::parse::mountinfo::Mount;
-use crate::session::mount::FS_TYPE;
+use crate::parse::mountinfo::{Line, Mount};
+
+/// Views, and mounts on them, in one namespace: a container has some twenty.
+const MOST_VIEWS: usize = 2048;
+/// How long all namespaces with long lists are looked at together.
+const TIME_FOR_LARGE: Duration = Duration::from_secs(10);
 
 /// A mount namespace with lxcfs mounts in it.
 #[derive(Debug)]
@@ -80,14 +87,41 @@ impl Closed {
     }
 }
 
-/// Every mount namespace on this host that a process is in.
+/// The mount namespaces of this host.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// Those with lxcfs mounts in them.
+    pub places: Vec<Place>,
+    /// Those that could not be looked at.
+    pub closed: Vec<Closed>,
+    large: Vec<Unseen>,
+}
+
+/// A mount namespace that has been found and not been looked at, or not at all of it.
+#[derive(Debug)]
+struct Unseen {
+    pid: i32,
+    container: Option<String>,
+    namespace: Namespace,
+    inode: Option<u64>,
+}
+
+/// The lxcfs mounts of a namespace and what lies on them, as far as that has been read.
+struct Seen {
+    views: Vec<Mount>,
+    covers: Vec<Mount>,
+    extent: Extent,
+}
+
+/// Every mount namespace on this host that a process is in, whose inode number is wanted.
+/// Those with long lists of mounts are left for [`Survey::look_at_large`].
 ///
 /// # Errors
 /// What reading `/proc` fails with.
-pub fn places(proc: &Arc<Proc>) -> io::Result<(Vec<Place>, Vec<Closed>)> {
+pub fn survey(proc: &Arc<Proc>, is_wanted: impl Fn(Option<u64>) -> bool) -> io::Result<Survey> {
     let own = proc.namespace(getpid().as_raw(), process::Namespace::Mount);
     let mut seen = BTreeSet::new();
-    let (mut places, mut closed) = (Vec::new(), Vec::new());
+    let mut survey = Survey::default();
     let mut pids = proc.pids()?;
     pids.sort_unstable();
     for pid in pids {
@@ -106,37 +140,129 @@ pub fn places(proc: &Arc<Proc>) -> io::Result<(Vec<Place>, Vec<Closed>)> {
             }
         };
         seen.insert(inode);
-        let container = || match namespace {
+        let shown = namespace.is_some().then_some(inode);
+        if !is_wanted(shown) {
+            continue;
+        }
+        let container = match namespace {
             None => Some("host".to_owned()),
             Some(_) => name::container(&proc.read(pid, "cgroup").unwrap_or_default()),
         };
-        match mounts(&namespace, proc) {
-            Ok((views, _)) if views.is_empty() => {}
-            Ok((views, covers)) => places.push(Place {
-                pid,
-                container: container(),
-                inode: namespace.is_some().then_some(inode),
-                namespace,
+        let unseen = Unseen {
+            pid,
+            container,
+            namespace,
+            inode: shown,
+        };
+        if let Some(large) = survey.look(unseen, Limit::BRIEF, proc) {
+            survey.large.push(large);
+        }
+    }
+    Ok(survey)
+}
+
+/// The same, with those that have long lists of mounts.
+///
+/// # Errors
+/// What reading `/proc` fails with.
+pub fn whole(proc: &Arc<Proc>) -> io::Result<Survey> {
+    let survey = survey(proc, |_| true)?;
+    let (mut all, large) = survey.split();
+    let large = large.look_at_large(proc);
+    all.places.extend(large.places);
+    all.closed.extend(large.closed);
+    Ok(all)
+}
+
+impl Survey {
+    /// What has been looked at, and what has not.
+    #[must_use]
+    pub fn split(mut self) -> (Self, Self) {
+        let large = std::mem::take(&mut self.large);
+        let rest = Self {
+            large,
+            ..Self::default()
+        };
+        (self, rest)
+    }
+
+    /// Whether there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty() && self.closed.is_empty() && self.large.is_empty()
+    }
+
+    /// Looks at those with long lists of mounts, as long as time allows; what has a list without
+    /// an end is closed.
+    #[must_use]
+    pub fn look_at_large(mut self, proc: &Arc<Proc>) -> Self {
+        let deadline = Instant::now() + TIME_FOR_LARGE;
+        for unseen in std::mem::take(&mut self.large) {
+            let has_time = Instant::now() < deadline;
+            let left = match has_time {
+                true => self.look(unseen, Limit::THOROUGH, proc),
+                false => Some(unseen),
+            };
+            self.closed.extend(left.map(|unseen| Closed {
+                pid: unseen.pid,
+                container: unseen.container,
+                trouble: Trouble::TooLong,
+            }));
+        }
+        self
+    }
+
+    /// Gives back what has a list that is longer than `limit`.
+    fn look(&mut self, unseen: Unseen, limit: Limit, proc: &Arc<Proc>) -> Option<Unseen> {
+        let reader = Arc::clone(proc);
+        let seen = inside::run(&unseen.namespace, PATIENCE, move || mounts(&reader, limit));
+        match seen.and_then(|seen| seen.map_err(Trouble::Closed)) {
+            Ok(seen) if seen.extent == Extent::Part => return Some(unseen),
+            Ok(seen) if seen.views.is_empty() => {}
+            Ok(Seen { views, covers, .. }) => self.places.push(Place {
+                pid: unseen.pid,
+                container: unseen.container,
+                inode: unseen.inode,
+                namespace: unseen.namespace,
                 views,
                 covers,
             }),
-            Err(trouble) => closed.push(Closed {
-                pid,
-                container: container(),
+            Err(trouble) => self.closed.push(Closed {
+                pid: unseen.pid,
+                container: unseen.container,
                 trouble,
             }),
         }
+        None
     }
-    Ok((places, closed))
 }
 
-/// The lxcfs mounts of the namespace, and what lies on them.
-fn mounts(namespace: &Namespace, proc: &Arc<Proc>) -> Result<(Vec<Mount>, Vec<Mount>), Trouble> {
-    let reader = Arc::clone(proc);
-    let all = inside::run(namespace, PATIENCE, move || table(&reader))?.map_err(Trouble::Closed)?;
-    let (views, mut others): (Vec<_>, Vec<_>) =
-        all.into_iter().partition(|mount| mount.fs_type == FS_TYPE);
-    let ids: BTreeSet<_> = views.iter().map(|view| view.id).collect();
-    others.retain(|mount| ids.contains(&mount.parent));
-    Ok((views, others))
+/// Looks at the namespace that the calling thread is in.
+fn mounts(proc: &Proc, limit: Limit) -> Result<Seen, Errno> {
+    let read = |is_wanted: &dyn Fn(&Line<'_>) -> bool| {
+        let (mut found, mut is_full) = (Vec::new(), false);
+        let extent = proc.visit_mounts("thread-self/mountinfo", limit, |line| {
+            if is_wanted(line) {
+                is_full = found.len() >= MOST_VIEWS;
+                if !is_full {
+                    found.push(line.to_mount());
+                }
+            }
+        })?;
+        Ok::<_, Errno>((found, if is_full { Extent::Part } else { extent }))
+    };
+    let (views, extent) = read(&is_of_lxcfs)?;
+    let (covers, extent) = match (views.is_empty(), extent) {
+        (false, Extent::Whole) => {
+            let ids: BTreeSet<_> = views.iter().map(|view| view.id).collect();
+            // One that was moved there stands before what it lies on.
+            read(&|line| ids.contains(&line.parent) && !is_of_lxcfs(line))?
+        }
+        _ => (Vec::new(), extent),
+    };
+    Ok(Seen {
+        views,
+        covers,
+        extent,
+    })
 }

@@ -20,7 +20,7 @@ use crate::parse::mountinfo::Mount;
 use crate::places::health::{self, Device, Health};
 use crate::places::inside::{Round, Trouble};
 use crate::places::source::Source;
-use crate::places::survey::{self, Place, Row};
+use crate::places::survey::{Place, Row, Survey, survey};
 
 /// What the mounts of one namespace came to, by their paths.
 type Outcomes = Vec<(PathBuf, Outcome)>;
@@ -34,10 +34,26 @@ type Outcomes = Vec<(PathBuf, Outcome)>;
 pub fn run(mountpoint: &Path, dry_run: bool) -> anyhow::Result<Vec<Row<Outcome>>> {
     let proc = Arc::new(Proc::open(Path::new("/proc")).context("cannot open /proc")?);
     let source = Source::at(mountpoint, &proc)?;
-    let (places, closed) = survey::places(&proc).context("cannot list the processes")?;
+    let survey = survey(&proc, |_| true).context("cannot list the processes")?;
+    let (quick, large) = survey.split();
+    let mut rows = repair_all(quick, &source, &proc, dry_run)?;
+    if !large.is_empty() {
+        let large = large.look_at_large(&proc);
+        rows.extend(repair_all(large, &source, &proc, dry_run)?);
+    }
+    Ok(rows)
+}
+
+fn repair_all(
+    survey: Survey,
+    source: &Source,
+    proc: &Arc<Proc>,
+    dry_run: bool,
+) -> anyhow::Result<Vec<Row<Outcome>>> {
+    let Survey { places, closed, .. } = survey;
     let closed = closed.into_iter().map(|one| one.row(Outcome::Failed));
     let mut rows: Vec<_> = closed.collect();
-    rows.extend(repair(&places, |_| true, &source, &proc, dry_run)?);
+    rows.extend(repair(&places, |_| true, source, proc, dry_run)?);
     Ok(rows)
 }
 
@@ -50,13 +66,14 @@ pub fn run_in(
     source: &Source,
     proc: &Arc<Proc>,
 ) -> anyhow::Result<Vec<Row<Outcome>>> {
-    let (mut places, _) = survey::places(proc).context("cannot list the processes")?;
+    // The host's own tells what is mounted at the mountpoint.
+    let is_needed = |inode: Option<u64>| inode.is_none_or(|inode| inode == namespace);
+    let survey = survey(proc, is_needed).context("cannot list the processes")?;
+    let places = survey.look_at_large(proc).places;
     let is_wanted = |place: &Place| place.inode == Some(namespace);
     if !places.iter().any(is_wanted) {
         return Ok(Vec::new());
     }
-    // The host's own tells what is mounted at the mountpoint.
-    places.retain(|place| is_wanted(place) || place.inode.is_none());
     repair(&places, is_wanted, source, proc, false)
 }
 

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use nix::errno::Errno;
 
 use crate::host::process::Proc;
-use crate::parse::mountinfo::Mount;
+use crate::parse::mountinfo::{Line, Mount};
 use crate::places::health::Device;
-use crate::places::spot::{Spot, mount_id, table};
+use crate::places::spot::{Spot, is_of_lxcfs, mount_id, table};
 use crate::sys::mounts::{Attributes, Layer, attach, restrict};
 
 const TOO_OLD: &str = "this needs Linux 5.12 or newer";
@@ -99,9 +99,13 @@ impl Repair {
         let mut done = Vec::new();
         loop {
             let before = done.len();
+            // One look in a round: the list can be a long one.
+            let table = self.table(&tasks);
             tasks.retain(|task| {
-                let step = self
-                    .attempt(task, &mut orphans)
+                let step = table
+                    .as_ref()
+                    .map_err(String::clone)
+                    .and_then(|table| self.attempt(task, table, &mut orphans))
                     .unwrap_or_else(|why| Step::Done(Outcome::Failed(why)));
                 match step {
                     Step::Done(outcome) => done.push((task.mount.mount_point.clone(), outcome)),
@@ -117,9 +121,13 @@ impl Repair {
     }
 
     /// `orphans` are the mounts that went away with the one they lay on.
-    fn attempt(&self, task: &Task, orphans: &mut BTreeSet<u32>) -> Result<Step, String> {
+    fn attempt(
+        &self,
+        task: &Task,
+        table: &[Mount],
+        orphans: &mut BTreeSet<u32>,
+    ) -> Result<Step, String> {
         let Task { mount, fresh, .. } = task;
-        let table = self.table()?;
         let orphan = orphans.contains(&mount.id);
         if !orphan && !table.iter().any(|known| is_same(known, mount)) {
             return Ok(Step::Gone);
@@ -150,7 +158,7 @@ impl Repair {
             };
             return Ok(Step::Done(outcome));
         }
-        if let Some(outcome) = self.unstack(mount, &table, &spot)? {
+        if let Some(outcome) = self.unstack(mount, table, &spot)? {
             return Ok(Step::Done(outcome));
         }
         let on_it = table.iter().filter(|other| other.parent == mount.id);
@@ -220,8 +228,12 @@ impl Repair {
         Ok(outcome)
     }
 
-    fn table(&self) -> Result<Vec<Mount>, String> {
-        table(&self.proc).map_err(|errno| format!("its mounts cannot be listed: {errno}"))
+    /// The mounts of all lxcfs, and what lies on those that have a task.
+    fn table(&self, tasks: &[Task]) -> Result<Vec<Mount>, String> {
+        let ids: BTreeSet<_> = tasks.iter().map(|task| task.mount.id).collect();
+        let is_wanted = |line: &Line<'_>| is_of_lxcfs(line) || ids.contains(&line.parent);
+        table(&self.proc, is_wanted)
+            .map_err(|errno| format!("its mounts cannot be listed: {errno}"))
     }
 
     fn id(&self, spot: &Spot) -> Result<u32, String> {

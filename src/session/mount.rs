@@ -13,7 +13,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::handshake;
 use super::terms::Timeouts;
-use crate::parse::mountinfo;
+use crate::host::process::Proc;
+use crate::parse::mountinfo::{self, Line};
 use crate::sys::fuse_device;
 
 /// File-system type in mountinfo. Container engines and monitors look for it.
@@ -257,10 +258,13 @@ fn probe(path: &Path) -> Health {
 
 /// The topmost mount at this directory.
 fn mount_at(directory: &Path) -> Option<mountinfo::Mount> {
-    let text = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-    mountinfo::mounts(&text)
-        .filter(|mount| mount.mount_point == directory && mount.mount_point != Path::new("/"))
-        .last()
+    if directory == Path::new("/") {
+        return None;
+    }
+    let is_there = |line: &Line<'_>| line.mount_point() == directory;
+    let proc = Proc::open(Path::new("/proc")).ok()?;
+    let mounts = proc.mounts("self/mountinfo", is_there).ok()?;
+    mounts.into_iter().next_back()
 }
 
 /// Minor device number of the LXCFS that is mounted topmost at this directory.

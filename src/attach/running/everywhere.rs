@@ -14,7 +14,7 @@ use crate::places::containers::hosts_own;
 use crate::places::health::{self, Device, Health};
 use crate::places::inside::{Round, Trouble};
 use crate::places::source::resolve;
-use crate::places::survey::{self, Place, Row};
+use crate::places::survey::{self, Place, Row, Survey};
 
 /// Takes the views of the lxcfs at `mountpoint`, which need not serve any more, away from all
 /// containers, and those that dead ones left. The host keeps its mounts.
@@ -22,7 +22,8 @@ use crate::places::survey::{self, Place, Row};
 /// # Errors
 /// One sentence if the host's processes or mounts cannot be listed.
 pub fn detach_everywhere(mountpoint: &Path, proc: &Arc<Proc>) -> anyhow::Result<Vec<Row<Outcome>>> {
-    let (places, closed) = survey::places(proc).context("cannot list the processes")?;
+    let survey = survey::whole(proc).context("cannot list the processes")?;
+    let Survey { places, closed, .. } = survey;
     let condemned = Condemned::find(&places, mountpoint, proc);
     let hosts = Arc::new(hosts_peer_groups(proc)?);
     let own = hosts_own(proc, Namespace::Mount);

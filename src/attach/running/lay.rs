@@ -57,8 +57,8 @@ impl Layers {
     fn lay_one(&self, task: &Task) -> Result<Outcome, Errno> {
         let path = self.followed(&task.target)?;
         let spot = Spot::find(&path)?;
-        let table = table(&self.proc)?;
         let id = mount_id(&self.proc, spot.top())?;
+        let table = table(&self.proc, |line| line.id == id || line.parent == id)?;
         let Some(mount) = table.iter().find(|mount| mount.id == id) else {
             return Err(Errno::ENOENT);
         };

@@ -22,10 +22,10 @@ pub use self::target::{Target, find_pid};
 use self::lay::{Layers, Task};
 use super::Binding;
 use crate::host::process::Proc;
-use crate::parse::mountinfo::{self, Mount};
+use crate::parse::mountinfo::Mount;
 use crate::places::inside;
 use crate::places::source::Source;
-use crate::places::spot::table;
+use crate::places::spot::peer_groups;
 use crate::sys::mounts::{Attributes, restrict};
 
 /// How long the work in one container may take.
@@ -159,11 +159,11 @@ fn in_container(
 /// The groups of mounts that the host is in: what is mounted on one of them in a container is
 /// mounted on the host too.
 fn hosts_peer_groups(proc: &Proc) -> anyhow::Result<BTreeSet<u32>> {
-    let mut mounts = table(proc).context("cannot list the mounts of the host")?;
+    let own = peer_groups(proc, "thread-self/mountinfo");
+    let mut groups = own.context("cannot list the mounts of the host")?;
     // This process can have been given mounts of its own.
-    let of_init = proc.read_file("1/mountinfo").unwrap_or_default();
-    mounts.extend(mountinfo::mounts(&of_init));
-    Ok(mounts.iter().filter_map(|mount| mount.peer_group).collect())
+    groups.extend(peer_groups(proc, "1/mountinfo").unwrap_or_default());
+    Ok(groups)
 }
 
 /// Why nothing may be mounted on, or taken from, a mount.

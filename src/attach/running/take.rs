@@ -9,7 +9,7 @@ use super::{Outcome, Outcomes, refusal};
 use crate::host::process::Proc;
 use crate::parse::mountinfo::Mount;
 use crate::places::health::Device;
-use crate::places::spot::{Spot, mount_id, table};
+use crate::places::spot::{Spot, is_of_lxcfs, mount_id, table};
 use crate::session::mount::FS_TYPE;
 
 /// Takes away the mounts of files and directories of those lxcfs that are wanted. One of a
@@ -25,9 +25,11 @@ pub fn views(
     let mut outcomes = Outcomes::new();
     let mut left_alone = BTreeSet::new();
     loop {
-        let table = table(proc)?;
-        let mut views: Vec<_> = table.iter().filter(|mount| is_view(mount)).collect();
-        views.retain(|view| is_wanted(view.device) && !left_alone.contains(&view.id));
+        let mut views = table(proc, is_of_lxcfs)?;
+        views.retain(|view| is_view(view) && is_wanted(view.device));
+        views.retain(|view| !left_alone.contains(&view.id));
+        let on: BTreeSet<_> = views.iter().map(|view| view.parent).collect();
+        let table = table(proc, |line| on.contains(&line.id))?;
         // What lies on others comes first.
         views.sort_by(|one, other| other.mount_point.cmp(&one.mount_point));
         let before = outcomes.len();

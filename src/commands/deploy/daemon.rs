@@ -19,8 +19,9 @@ use super::{PROGRAM, host};
 use crate::attach::{USUAL, bindings, fallback};
 use crate::host::process::{Namespace, Proc};
 use crate::nri::Probe;
-use crate::parse::mountinfo::{self, Mount};
-use crate::session::mount::{self, FS_TYPE};
+use crate::parse::mountinfo::Mount;
+use crate::places::spot::is_of_lxcfs;
+use crate::session::mount;
 use crate::sys::process;
 
 /// The unit of the packages, but for the place of the program.
@@ -253,9 +254,9 @@ fn remove_file(path: &Path) -> anyhow::Result<()> {
 /// How many other mount namespaces have files of what is mounted at `views`.
 fn users(views: &Path) -> anyhow::Result<usize> {
     let proc = Proc::open(Path::new("/proc")).context("cannot open /proc")?;
-    let mounts = |pid| {
-        let text = proc.read(pid, "mountinfo").unwrap_or_default();
-        mountinfo::mounts(text.as_bytes()).collect::<Vec<_>>()
+    let mounts = |pid: i32| {
+        let mounts = proc.mounts(&format!("{pid}/mountinfo"), is_of_lxcfs);
+        mounts.unwrap_or_default()
     };
     let own = getpid().as_raw();
     let Some(device) = device(&mounts(own), views) else {
@@ -275,7 +276,7 @@ fn users(views: &Path) -> anyhow::Result<usize> {
 }
 
 fn device(mounts: &[Mount], views: &Path) -> Option<(u32, u32)> {
-    let is_it = |mount: &&Mount| mount.mount_point == views && mount.fs_type == FS_TYPE;
+    let is_it = |mount: &&Mount| mount.mount_point == views;
     mounts.iter().rfind(is_it).map(|mount| mount.device)
 }
 

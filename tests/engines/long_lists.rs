@@ -1,0 +1,119 @@
+//! Whoever may mount in a namespace of his own can make the list of his mounts as long as he
+//! likes. What reads it must not be held up by that, nor grow.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::common::daemon::binary;
+use crate::common::{
+    Cell, Daemon, Limits, alone, children, patience, run, run_within, slowness, wait_for,
+};
+use crate::reader::{Hammer, Reader};
+
+fn cell(mib: u64, cpus: Option<f64>) -> Cell {
+    Cell::start(&Limits {
+        memory_bytes: Some(mib << 20),
+        cpus,
+        ..Limits::default()
+    })
+}
+
+#[test]
+fn a_gigabyte_of_mounts_of_one_reader_delays_nobody() {
+    let _turn = alone();
+    let daemon = Daemon::start(&[]);
+    let (hostile, other) = (cell(400, Some(0.5)), cell(80, None));
+    let read = || {
+        let time = Duration::from_secs(3) * slowness();
+        let one = Hammer { readers: 1, time };
+        Reader::hammer(&other, &daemon.arg("proc/meminfo"), one).figures()
+    };
+    let undisturbed = read();
+    let (server, before_kb) = (children(daemon.pid())[0], daemon.rss_kb());
+    let place = tempfile::tempdir().expect("a directory");
+    let mounts = Reader::with_mounts(&hostile, place.path(), &daemon.arg("proc/diskstats"));
+    let figures = read();
+    let told = format!("{figures:?}, undisturbed {undisturbed:?}");
+    assert_eq!(figures.errors, 0, "{told}");
+    let normal = (undisturbed.p50 * 2).max(Duration::from_millis(5) * slowness());
+    assert!(figures.p50 <= normal, "{told}");
+    assert!(
+        figures.longest < patience(1).max(undisturbed.longest * 2),
+        "{told}"
+    );
+    let grown_kb = daemon.rss_kb().saturating_sub(before_kb);
+    assert!(grown_kb < 32 << 10, "{grown_kb} kB more");
+    assert_eq!(children(daemon.pid())[0], server, "{}", daemon.log());
+    drop(mounts);
+}
+
+/// A process with a file of the daemon over its own.
+struct Attached(Child);
+
+impl Attached {
+    fn start(daemon: &Daemon) -> Self {
+        let script = format!(
+            "mount --bind {} /proc/meminfo && exec sleep 1000",
+            daemon.arg("proc/meminfo")
+        );
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &script]);
+        let attached = Self(command.stdin(Stdio::null()).spawn().expect("unshare"));
+        let mounts = format!("/proc/{}/mountinfo", attached.0.id());
+        let has_it = || {
+            let text = fs::read_to_string(&mounts).ok()?;
+            text.contains(" /proc/meminfo ").then_some(())
+        };
+        wait_for(patience(10), has_it).expect("a mount");
+        attached
+    }
+
+    fn reads(&self) -> bool {
+        let target = self.0.id().to_string();
+        let arguments = ["--target", &target, "--mount", "cat", "/proc/meminfo"];
+        run(Command::new("nsenter").args(arguments)).succeeded()
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn remount_repairs_the_others_where_one_has_a_gigabyte_of_mounts() {
+    let _turn = alone();
+    let mut dead = Daemon::start(&[]);
+    let hostile = cell(400, None);
+    let place = tempfile::tempdir().expect("a directory");
+    let mounts = Reader::with_mounts(&hostile, place.path(), "/proc/version");
+    let victim = Attached::start(&dead);
+    dead.kill_all();
+    assert!(!victim.reads(), "not dead");
+    let again = Daemon::start_at(
+        &binary(),
+        dead.point(),
+        &dead.pid_file().with_extension("2"),
+        &[],
+    );
+    // Much less memory than the list has bytes.
+    let limited = |command: &str| {
+        let point = dead.point().display();
+        let script = format!(
+            "ulimit -v 500000; exec {} {command}{point}",
+            binary().display()
+        );
+        run_within(Command::new("sh").args(["-c", &script]), patience(60))
+    };
+    let ran = limited("remount ");
+    assert!(ran.out.contains("replaced"), "{ran:?}");
+    assert!(ran.out.contains("too many mounts"), "{ran:?}");
+    assert!(victim.reads(), "{ran:?}");
+    // Its findings depend on the host; it comes to an end.
+    let ran = limited("doctor --views=");
+    assert!(!ran.out.is_empty(), "{ran:?}");
+    drop((mounts, again));
+}
