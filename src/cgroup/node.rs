@@ -11,7 +11,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use parking_lot::RwLock;
 
-use crate::sys::file::read_text;
+use crate::sys::file::{AT_ONCE, read_text};
 
 /// Why a cgroup file could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -223,8 +223,7 @@ impl Node {
             true => file.into(),
             false => format!("{}/{file}", self.relative_path()),
         };
-        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-        let list = openat(&self.root.dir, path.as_str(), flags, Mode::empty());
+        let list = openat(&self.root.dir, path.as_str(), AT_ONCE, Mode::empty());
         // After that: what was there under the path before this directory has been removed.
         let stat = self.stat().ok().filter(|stat| stat.st_ino == self.inode);
         let stat = stat.ok_or(Error::Gone)?;
@@ -320,7 +319,7 @@ impl Node {
 
     fn open(&self, file: &str, flags: OFlag) -> Result<Option<OwnedFd>, Errno> {
         let dir = self.dir()?;
-        match openat(&dir, file, flags | OFlag::O_CLOEXEC, Mode::empty()) {
+        match openat(&dir, file, flags | AT_ONCE, Mode::empty()) {
             Ok(fd) => Ok(Some(fd)),
             Err(Errno::ENOENT | Errno::ENODEV) if self.is_alive() => Ok(None),
             Err(Errno::ENOENT) => Err(Errno::ENODEV),

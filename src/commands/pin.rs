@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -35,6 +36,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_secs(10);
 /// After so many in a row nothing is pinned any more.
 const MOST_FAILURES: u32 = 3;
+
+/// How often is looked whether a child has ended.
+const POLL: Duration = Duration::from_millis(5);
 
 /// The longest path in the tree is much shorter.
 const LONGEST_ORDER: usize = 4096;
@@ -122,7 +126,7 @@ impl Keeper {
                 Ok(Wish::LetGo) | Err(RecvTimeoutError::Disconnected) => break,
             }
             if self.failures >= MOST_FAILURES {
-                break;
+                self.pins.disable();
             }
             self.reap();
         }
@@ -133,7 +137,7 @@ impl Keeper {
         }
     }
 
-    /// Gives whether the file is pinned.
+    /// Whether the file is pinned now.
     fn pin(&mut self, inode: u64, path: &str) -> bool {
         let is_paused = |until| Instant::now() < until;
         if self.paused.is_some_and(is_paused) || !self.pins.has_room() {
@@ -190,8 +194,17 @@ impl Keeper {
     }
 
     /// An open file would keep the file system from its end.
-    fn let_go(&self) {
-        while matches!(self.parking.take(), Ok(Some(_))) {}
+    fn let_go(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.reap();
+            while matches!(self.parking.take(), Ok(Some(_))) {}
+            if self.ended.is_empty() || Instant::now() >= deadline {
+                break;
+            }
+            // Until its end a child may leave one more.
+            thread::sleep(POLL);
+        }
         if let Err(error) = self.pins.forget() {
             log::warn!("cannot forget which files are open: {error}");
         }

@@ -20,7 +20,7 @@ mod views;
 
 pub use self::filesystem::LxcFs;
 pub use self::ledger::{Death, Ledger};
-pub use self::pins::{Pins, Wish};
+pub use self::pins::{MOST_PINNED, Pins, Wish};
 pub use self::sysfs::SysTree;
 pub use self::triggers::TriggerFiles;
 pub use self::views::Views;

@@ -23,7 +23,7 @@ use crate::sys::file::read_whole;
 
 /// Files that are pinned at most: more than any machine's tree has, and a bound for the memory
 /// that they take of the kernel.
-const MOST_PINNED: usize = 1 << 16;
+pub const MOST_PINNED: usize = 1 << 16;
 
 /// The answer to somebody who opens a file.
 type Answer = Box<dyn FnOnce() + Send>;

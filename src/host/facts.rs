@@ -28,6 +28,7 @@ use crate::parse::host_stat::HostStat;
 use crate::parse::keyed::{self, DeviceNumber};
 use crate::parse::meminfo::MemInfo;
 use crate::parse::pressure::{Pressure, Resource};
+use crate::sys::file::{AT_ONCE, read_at_once};
 
 /// How long a snapshot of quickly changing figures serves.
 const BRIEFLY: Duration = Duration::from_millis(100);
@@ -145,7 +146,7 @@ impl Host {
         let device = self.root.join(format!("sys/dev/block/{major}:{minor}"));
         let parent = device.join("partition").exists().then(|| {
             // The path goes through a link to the partition's directory in its disk's.
-            let text = std::fs::read_to_string(device.join("../dev")).ok()?;
+            let text = read_at_once(&device.join("../dev")).ok()?;
             keyed::device(text.trim())
         });
         parent.flatten().unwrap_or((major, minor))
@@ -267,7 +268,7 @@ impl Host {
     /// What open(2) says.
     pub fn open_pressure(&self, resource: Resource) -> Result<OwnedFd, Errno> {
         let path = self.root.join("proc/pressure").join(resource.name());
-        open(&path, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+        open(&path, OFlag::O_RDWR | AT_ONCE, Mode::empty())
     }
 
     /// CPUs that are online.

@@ -1,11 +1,13 @@
 //! The host's NUMA nodes (kernel: Documentation/ABI/stable/sysfs-devices-node).
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
+use nix::errno::Errno;
+
 use crate::parse::cpu_list::CpuSet;
 use crate::parse::meminfo::MemInfo;
+use crate::sys::file::read_at_once;
 
 /// A node that is online.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,12 +30,12 @@ impl NumaNode {
 
 /// Reads the nodes below `directory`, by id; none if it does not exist.
 pub(super) fn read(directory: &Path) -> io::Result<Vec<NumaNode>> {
-    let online = match fs::read_to_string(directory.join("online")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+    let online = match read_at_once(&directory.join("online")) {
+        Err(Errno::ENOENT) => return Ok(Vec::new()),
         online => CpuSet::parse("online", &online?).map_err(io::Error::other)?,
     };
     let node = |id: usize| {
-        let read = |file| fs::read_to_string(directory.join(format!("node{id}/{file}")));
+        let read = |file| read_at_once(&directory.join(format!("node{id}/{file}")));
         Ok(NumaNode {
             id,
             cpus: CpuSet::parse("cpulist", &read("cpulist")?).map_err(io::Error::other)?,

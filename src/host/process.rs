@@ -12,7 +12,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{Mode, fstatat};
 
 use crate::parse::pid_stat::PidStat;
-use crate::sys::file::{read_text, read_whole};
+use crate::sys::file::{AT_ONCE, read_text, read_whole};
 use crate::sys::nsfs;
 
 /// The host's `/proc`.
@@ -75,7 +75,7 @@ impl Proc {
         openat(
             &self.dir,
             format!("{pid}/{file}").as_str(),
-            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+            AT_ONCE,
             Mode::empty(),
         )
     }
@@ -197,12 +197,7 @@ impl Proc {
     /// # Errors
     /// What open(2) says.
     pub(super) fn open_named(&self, name: &str) -> Result<OwnedFd, Errno> {
-        openat(
-            &self.dir,
-            name,
-            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )
+        openat(&self.dir, name, AT_ONCE, Mode::empty())
     }
 
     /// Whether `/proc` itself has a file of this name.

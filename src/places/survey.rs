@@ -212,7 +212,7 @@ impl Survey {
         self
     }
 
-    /// Gives back what has a list that is longer than `limit`.
+    /// Returns what has a list that is longer than `limit`.
     fn look(&mut self, unseen: Unseen, limit: Limit, proc: &Arc<Proc>) -> Option<Unseen> {
         let reader = Arc::clone(proc);
         let seen = inside::run(&unseen.namespace, PATIENCE, move || mounts(&reader, limit));

@@ -15,6 +15,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use super::mount::Connection;
 use super::terms::Terms;
 use super::{handshake, interrupts};
+use crate::fs::MOST_PINNED;
 use crate::sys::exec::Named;
 use crate::sys::fuse_device;
 use crate::sys::parking::Parking;
@@ -38,8 +39,6 @@ const BACK: &str = "back";
 
 /// Triggers that find room, and as many that are being closed.
 const TRIGGERS: usize = 4096;
-/// The same for files that are pinned.
-const PINNED: usize = 1 << 16;
 
 /// The fds of a connection that is set up, and of the memories that go with it.
 #[derive(Debug)]
@@ -91,7 +90,7 @@ impl Held {
             config: memory(c"lxcfs-config")?,
             parking: Parking::new(TRIGGERS)?,
             events: events()?,
-            pins: Parking::new(PINNED)?,
+            pins: Parking::new(MOST_PINNED)?,
             pin_list: memory(c"lxcfs-pins")?,
             writes: WriteWatch::new().ok().map(OwnedFd::from),
         })
@@ -110,6 +109,8 @@ impl Held {
             minor: connection.minor,
             terms: Terms::new(connection.request_timeout)?,
             ledger: memory(c"lxcfs-ledger")?,
+            pins: Parking::new(MOST_PINNED)?,
+            pin_list: memory(c"lxcfs-pins")?,
             ..self
         })
     }
@@ -151,7 +152,7 @@ impl Held {
         };
         let (pins, pin_list) = match (pins_front, pins_back, pin_list) {
             (Some(front), Some(back), Some(list)) => (Parking { front, back }, list),
-            _ => (Parking::new(PINNED)?, memory(c"lxcfs-pins")?),
+            _ => (Parking::new(MOST_PINNED)?, memory(c"lxcfs-pins")?),
         };
         Ok(Some(Self {
             connection,

@@ -7,6 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
 use nix::sys::uio::pread;
 
 /// What the kernel gives at least in one piece, if there is as much.
@@ -15,6 +17,19 @@ const PIECE: usize = 4096;
 /// A first piece this short is the whole file: no record that was left for the next
 /// piece can have been too long for the rest of this one.
 const SURELY_WHOLE: usize = 1024;
+
+/// How files are opened that a container can open too. Whoever has a lease on one (man: fcntl(2),
+/// `F_SETLEASE`) would have this process wait for 45 seconds; so it gets `EAGAIN`. Nothing else
+/// about the kernel's own files depends on `O_NONBLOCK`.
+pub const AT_ONCE: OFlag = OFlag::O_NONBLOCK.union(OFlag::O_CLOEXEC);
+
+/// The content of a file at `path` as text, without waiting for anybody.
+///
+/// # Errors
+/// What open(2) and read(2) say; `EAGAIN` if somebody has a lease on it.
+pub fn read_at_once(path: &Path) -> Result<String, Errno> {
+    read_text(open(path, AT_ONCE, Mode::empty())?)
+}
 
 /// Reads the file from its beginning to its end; the fd can be kept and read again.
 ///

@@ -1,7 +1,8 @@
 //! This test binary as a process inside a container: it reads in ways a shell cannot.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -10,6 +11,7 @@ use std::time::Duration;
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 use crate::common::load::{Figures, hammer};
 use crate::common::{Inside, patience, wait_for};
@@ -108,12 +110,30 @@ impl Reader {
         self.result(patience(20)).expect("a reader that ends")
     }
 
+    /// Has a lease on every file in these directories on which it gets one, until it is dropped.
+    #[track_caller]
+    pub fn keeping_leases(inside: &Inside, directories: &[&Path]) -> (Self, usize) {
+        let directories = directories.iter().map(|path| path.display().to_string());
+        let directories: Vec<_> = directories.collect();
+        let reader = Self::start(inside, &format!("keep-leases {}", directories.join(":")));
+        let result = reader.result(patience(20)).expect("a count");
+        (reader, result.trim().parse().expect("a count"))
+    }
+
     /// Takes a lock on a file and keeps it until it is dropped.
     #[track_caller]
     pub fn locking(inside: &Inside, path: &str) -> Self {
         let reader = Self::start(inside, &format!("lock {path}"));
         let result = reader.result(patience(20));
         assert_eq!(result.as_deref(), Some("locked\n"));
+        reader
+    }
+
+    /// Sets triggers without a pause, and keeps those that it gets, until it is dropped.
+    #[track_caller]
+    pub fn with_triggers(inside: &Inside, path: &str) -> Self {
+        let reader = Self::start(inside, &format!("triggers {path}"));
+        assert_eq!(reader.result(patience(60)).as_deref(), Some("refused\n"));
         reader
     }
 
@@ -169,13 +189,22 @@ fn hold(path: &Path, handles: usize, result: &str) {
     drop(open);
 }
 
+fn set_trigger(path: &str) -> std::io::Result<File> {
+    let mut file = File::options().read(true).write(true).open(path)?;
+    file.write_all(b"some 500000 2000000\0").map(|()| file)
+}
+
+/// Takes a lease of this kind, or ends one.
+fn set_lease(file: &File, kind: libc::c_int) -> bool {
+    // SAFETY: takes an open fd and a number.
+    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) == 0 }
+}
+
 /// The kinds of lease that the kernel grants on an open file.
 fn leases(file: &File) -> Vec<&'static str> {
-    // SAFETY: takes an open fd and a number.
-    let set = |kind: libc::c_int| unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) };
     [(libc::F_WRLCK, "write"), (libc::F_RDLCK, "read")]
         .into_iter()
-        .filter(|(kind, _)| set(*kind) == 0 && set(libc::F_UNLCK) == 0)
+        .filter(|(kind, _)| set_lease(file, *kind) && set_lease(file, libc::F_UNLCK))
         .map(|(_, name)| name)
         .collect()
 }
@@ -261,6 +290,42 @@ fn process_inside_a_container() {
             let _ = std::io::stdin().read_to_end(&mut Vec::new());
             fs::write(result, format!("{:?}\n", leases(&file))).expect("writing the result");
         }
+        ["keep-leases", directories, result] => {
+            // SAFETY: no handler is set that could run at a wrong time.
+            unsafe { signal(Signal::SIGIO, SigHandler::SigIgn) }.expect("ignoring SIGIO");
+            let entries = directories
+                .split(':')
+                .flat_map(fs::read_dir)
+                .flatten()
+                .flatten();
+            // Processes enter a cgroup by these.
+            let others = entries.filter(|entry| {
+                !["cgroup.procs", "tasks"]
+                    .map(OsStr::new)
+                    .contains(&&*entry.file_name())
+            });
+            let files = others.filter_map(|entry| File::open(entry.path()).ok());
+            let leased = |file: &File| set_lease(file, libc::F_WRLCK);
+            let leased: Vec<_> = files.filter(leased).collect();
+            fs::write(result, format!("{}\n", leased.len())).expect("writing the result");
+            let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        }
+        ["triggers", path, result] => {
+            let mut kept = Vec::new();
+            while let Ok(trigger) = set_trigger(path) {
+                kept.push(trigger);
+                assert!(kept.len() < 5000, "no limit");
+            }
+            assert!(!kept.is_empty());
+            fs::write(result, "refused\n").expect("writing the result");
+            let path = path.to_owned();
+            std::thread::spawn(move || {
+                loop {
+                    let _ = set_trigger(&path);
+                }
+            });
+            let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        }
         ["lock", path, result] => {
             let file = File::open(path).expect("opening");
             let lock = Flock::lock(file, FlockArg::LockExclusive).expect("locking");
@@ -276,7 +341,7 @@ fn process_inside_a_container() {
             fs::write(result, "mounted\n").expect("writing the result");
             std::thread::spawn(move || hammer(Path::new(&path), 4, Duration::MAX));
             let _ = std::io::stdin().read_to_end(&mut Vec::new());
-            let _ = process.kill();
+            let _ = process.kill().and_then(|()| process.wait());
         }
         _ => panic!("no such role: {role}"),
     }

@@ -2,16 +2,16 @@
 //! delay the others.
 
 use std::fs::File;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::common::{
-    Cell, Daemon, Inside, Limits, alone, beside_others, children, patience, wait_for,
+    Cell, Daemon, Inside, Limits, alone, beside_others, children, patience, slowness, wait_for,
 };
-use crate::reader::Reader;
+use crate::reader::{Hammer, Reader};
 
 /// Opens of others wait as long as this for a lease (`fs.lease-break-time`, 45 s), or not at all.
 #[track_caller]
@@ -96,4 +96,33 @@ fn a_lock_on_a_file_delays_no_reader() {
     assert!(Flock::lock(file, FlockArg::LockExclusiveNonblock).is_err());
     assert_at_once(&other, &daemon, "proc/uptime");
     drop(lock);
+}
+
+/// A container that sees its own cgroup directory can have leases on what the daemon is going to
+/// open there.
+#[test]
+fn leases_on_files_that_the_daemon_opens_delay_nobody() {
+    let _turn = alone();
+    let daemon = Daemon::start(&[]);
+    let (hostile, other) = (
+        Cell::start(&Limits::default()),
+        Cell::start(&Limits::default()),
+    );
+    let controllers = ["memory", "cpu", "cpuacct", "cpuset", "pids", "blkio"];
+    let directories = controllers.map(|controller| hostile.cgroup.dir(controller));
+    let (leases, count) = Reader::keeping_leases(&hostile, &directories);
+    assert!(count > 0, "no leases on files of {directories:?}");
+    let time = Duration::from_secs(4) * slowness();
+    let readers = ["meminfo", "stat", "loadavg", "diskstats"].map(|file| {
+        let path = daemon.arg(&format!("proc/{file}"));
+        Reader::hammer(&hostile, &path, Hammer { readers: 2, time })
+    });
+    let one = Hammer { readers: 1, time };
+    let figures = Reader::hammer(&other, &daemon.arg("proc/meminfo"), one).figures();
+    assert_eq!(figures.errors, 0, "{figures:?}");
+    assert!(figures.longest < patience(2), "{figures:?}");
+    for figures in readers.map(Reader::figures) {
+        assert!(figures.reads > 0, "{figures:?}");
+    }
+    drop(leases);
 }
