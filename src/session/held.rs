@@ -211,7 +211,7 @@ impl Held {
     }
 
     /// Has the kernel send no INTERRUPT from now on, if that could do harm; see
-    /// [`super::interrupts`]. `reader` is to read something from the mount. Nobody may be
+    /// `session/interrupts.rs`. `reader` is to read something from the mount. Nobody may be
     /// serving.
     ///
     /// # Errors

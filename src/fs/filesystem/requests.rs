@@ -201,7 +201,7 @@ impl Filesystem for LxcFs {
 
     fn statfs(&self, request: &Request, inode: INodeNo, reply: ReplyStatfs) {
         self.in_turn(By::new(request, "statfs", inode.0), |_, _| {
-            reply.statfs(0, 0, 0, 0, 0, 512, 255, 0)
+            reply.statfs(0, 0, 0, 0, 0, 512, 255, 0);
         });
     }
 
@@ -276,7 +276,7 @@ impl Filesystem for LxcFs {
         reply: ReplyCreate,
     ) {
         self.in_turn(By::new(request, "create", parent.0), |_, _| {
-            reply.error(fuser::Errno::EACCES)
+            reply.error(fuser::Errno::EACCES);
         });
     }
 
@@ -291,7 +291,7 @@ impl Filesystem for LxcFs {
         reply: ReplyEntry,
     ) {
         self.in_turn(By::new(request, "mknod", parent.0), |_, _| {
-            reply.error(fuser::Errno::EPERM)
+            reply.error(fuser::Errno::EPERM);
         });
     }
 
@@ -305,7 +305,7 @@ impl Filesystem for LxcFs {
         reply: ReplyEntry,
     ) {
         self.in_turn(By::new(request, "mkdir", parent.0), |_, _| {
-            reply.error(fuser::Errno::EPERM)
+            reply.error(fuser::Errno::EPERM);
         });
     }
 
@@ -318,7 +318,7 @@ impl Filesystem for LxcFs {
         reply: ReplyEntry,
     ) {
         self.in_turn(By::new(request, "symlink", parent.0), |_, _| {
-            reply.error(fuser::Errno::EPERM)
+            reply.error(fuser::Errno::EPERM);
         });
     }
 
@@ -331,19 +331,19 @@ impl Filesystem for LxcFs {
         reply: ReplyEntry,
     ) {
         self.in_turn(By::new(request, "link", inode.0), |_, _| {
-            reply.error(fuser::Errno::EPERM)
+            reply.error(fuser::Errno::EPERM);
         });
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
         self.in_turn(By::new(request, "unlink", parent.0), |_, _| {
-            reply.error(fuser::Errno::EPERM)
+            reply.error(fuser::Errno::EPERM);
         });
     }
 
     fn rmdir(&self, request: &Request, parent: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
         self.in_turn(By::new(request, "rmdir", parent.0), |_, _| {
-            reply.error(fuser::Errno::EPERM)
+            reply.error(fuser::Errno::EPERM);
         });
     }
 
@@ -358,7 +358,7 @@ impl Filesystem for LxcFs {
         reply: ReplyEmpty,
     ) {
         self.in_turn(By::new(request, "rename", parent.0), |_, _| {
-            reply.error(fuser::Errno::EPERM)
+            reply.error(fuser::Errno::EPERM);
         });
     }
 
