@@ -19,7 +19,7 @@ use lxcfs::cgroup::Limit;
 use lxcfs::cgroup::account::{CpuUsage, DeviceIo, Memory, MemoryStat};
 use lxcfs::cgroup::vm_events::{NAMES, VmEvents};
 use lxcfs::container::apportion::{Disk, DiskMsec};
-use lxcfs::container::cpu_time::CpuTime;
+use lxcfs::container::cpu_time::{Away, CpuTime};
 use lxcfs::container::load::Load;
 use lxcfs::container::vm_counters::VmCounters;
 use lxcfs::parse::cpu_list::CpuSet;
@@ -165,6 +165,7 @@ fn of_cpus(criterion: &mut Criterion) {
         let softirqs = host.softirqs.clone().unwrap_or_default();
         let input = view::stat::Input {
             cpus: &cpus,
+            away: &[],
             interrupts: 68_343,
             interrupt_columns: host.interrupt_columns,
             context_switches: 70_110,
@@ -241,6 +242,7 @@ fn cpu_time(criterion: &mut Criterion) {
     for cpus in SIZES {
         let shown: CpuSet = (0..cpus).collect();
         let mut time = CpuTime::default();
+        let mut away = Away::default();
         let mut now_nsec = 1_000_000_000;
         let mut usage = CpuUsage {
             per_cpu_nsec: Some(vec![5_000_000; cpus]),
@@ -251,7 +253,7 @@ fn cpu_time(criterion: &mut Criterion) {
                 now_nsec += 1_000_000;
                 usage.user_nsec += 300_000;
                 usage.system_nsec += 100_000;
-                time.advance(now_nsec, black_box(&shown), &usage);
+                time.advance(now_nsec, black_box(&shown), &usage, &mut away);
             });
         });
     }

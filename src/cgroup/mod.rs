@@ -204,7 +204,22 @@ impl Cgroup {
     /// # Errors
     /// As [`Cgroup::memory`].
     pub fn cpuset(&self) -> Result<Option<CpuSet>, Error> {
-        self.effective("cpuset.effective_cpus", "cpuset.cpus.effective")
+        self.cpuset_with(|list| !list.is_empty())
+    }
+
+    /// Those of them that are `online`. When the last one has gone the kernel has the
+    /// threads run where the nearest ancestor may that has one left.
+    ///
+    /// # Errors
+    /// As [`Cgroup::memory`].
+    pub fn cpuset_online(&self, online: &CpuSet) -> Result<Option<CpuSet>, Error> {
+        let cpuset = self.cpuset_with(|list| list.intersection_len(online) > 0)?;
+        Ok(cpuset.map(|cpuset| cpuset.intersection(online)))
+    }
+
+    fn cpuset_with(&self, is_usable: impl Fn(&CpuSet) -> bool) -> Result<Option<CpuSet>, Error> {
+        let (v1, v2) = ("cpuset.effective_cpus", "cpuset.cpus.effective");
+        self.effective(v1, v2, is_usable)
     }
 
     /// The nodes from which the cgroup may have memory; `None` if no cpuset says.
@@ -212,12 +227,18 @@ impl Cgroup {
     /// # Errors
     /// As [`Cgroup::memory`].
     pub fn memory_nodes(&self) -> Result<Option<CpuSet>, Error> {
-        self.effective("cpuset.effective_mems", "cpuset.mems.effective")
+        let (v1, v2) = ("cpuset.effective_mems", "cpuset.mems.effective");
+        self.effective(v1, v2, |list| !list.is_empty())
     }
 
     /// The list in a file of the cpuset controller, named for v1 and v2, in the nearest
-    /// cgroup where it is not empty.
-    fn effective(&self, v1: &'static str, v2: &'static str) -> Result<Option<CpuSet>, Error> {
+    /// cgroup where it is usable.
+    fn effective(
+        &self,
+        v1: &'static str,
+        v2: &'static str,
+        is_usable: impl Fn(&CpuSet) -> bool,
+    ) -> Result<Option<CpuSet>, Error> {
         let Some((version, node)) = self.node(Controller::Cpuset) else {
             return Ok(None);
         };
@@ -228,7 +249,7 @@ impl Cgroup {
         for node in node.self_and_ancestors() {
             if let Some(text) = node.read(file)? {
                 let list = CpuSet::parse(file, &text)?;
-                if !list.is_empty() {
+                if is_usable(&list) {
                     return Ok(Some(list));
                 }
             }

@@ -5,6 +5,8 @@
 //! every increment of it is divided into use, steal and idle for good. So nothing
 //! ever decreases, whatever happens to limits, CPU sets and the cgroup's counters.
 
+use std::collections::HashMap;
+
 use super::counter::increment;
 use super::journal::stored::stored;
 use crate::cgroup::account::CpuUsage;
@@ -126,6 +128,30 @@ impl Slot {
     }
 }
 
+/// The CPUs that were shown once and are not now, each with its time up to then. The
+/// kernel's lines go on where they were as well when a CPU has been off-line.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Away {
+    times: HashMap<usize, Times>,
+}
+
+stored!(Away { times });
+
+impl Away {
+    /// These CPUs, in no order.
+    pub fn cpus(&self) -> impl Iterator<Item = Cpu> + '_ {
+        self.times.iter().map(|(&id, &times)| Cpu { id, times })
+    }
+
+    /// The sum over all of them.
+    #[must_use]
+    pub fn total(&self) -> Times {
+        let mut total = Times::default();
+        self.times.values().for_each(|times| total.add(times));
+        total
+    }
+}
+
 /// The CPU time of one container, by CPU shown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CpuTime {
@@ -180,7 +206,7 @@ impl CpuTime {
         self.seen.throttled_nsec
     }
 
-    /// The sum over all CPUs.
+    /// The sum over the CPUs of the last increment.
     #[must_use]
     pub fn total(&self) -> Times {
         let mut total = Times::default();
@@ -188,14 +214,14 @@ impl CpuTime {
         total
     }
 
-    /// Divides the time since the last call.
+    /// Divides the time since the last call. `away` has the CPUs that are not shown any more.
     ///
     /// The first call covers the container's whole life. Readings may overtake each
     /// other; counters that fall to less than half belong to a new cgroup and count
     /// from their present value. An empty `shown` means the CPUs as before.
-    pub fn advance(&mut self, now_nsec: u64, shown: &CpuSet, usage: &CpuUsage) {
+    pub fn advance(&mut self, now_nsec: u64, shown: &CpuSet, usage: &CpuUsage, away: &mut Away) {
         let before = self.cpus.len();
-        self.show(shown);
+        self.show(shown, away);
         if self.cpus.is_empty() {
             return;
         }
@@ -232,31 +258,18 @@ impl CpuTime {
         self.seen.per_cpu_nsec.clone_from(&usage.per_cpu_nsec);
     }
 
-    /// Changes the set of CPUs. The time of those that leave goes to the lowest
-    /// one, so that the sum does not decrease.
-    fn show(&mut self, shown: &CpuSet) {
+    /// Changes the set of CPUs. Those that leave keep their time for when they come back.
+    fn show(&mut self, shown: &CpuSet, away: &mut Away) {
         if shown.is_empty() || self.cpus.iter().map(|cpu| cpu.id).eq(shown.iter()) {
             return;
         }
-        let mut gone = Times::default();
-        let mut cpus: Vec<Cpu> = shown
-            .iter()
-            .map(|id| Cpu {
-                id,
-                ..Cpu::default()
-            })
-            .collect();
-        for old in &self.cpus {
-            let place = cpus.binary_search_by_key(&old.id, |cpu| cpu.id).ok();
-            match place.and_then(|index| cpus.get_mut(index)) {
-                Some(cpu) => cpu.times = old.times,
-                None => gone.add(&old.times),
-            }
-        }
-        if let Some(lowest) = cpus.first_mut() {
-            lowest.times.add(&gone);
-        }
-        self.cpus = cpus;
+        let leaving = self.cpus.drain(..).map(|cpu| (cpu.id, cpu.times));
+        away.times.extend(leaving);
+        let known = |id| Cpu {
+            id,
+            times: away.times.remove(&id).unwrap_or_default(),
+        };
+        self.cpus = shown.iter().map(known).collect();
     }
 
     /// What the cgroup used since the last increment, and what was left over

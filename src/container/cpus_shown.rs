@@ -30,7 +30,8 @@ pub(super) struct KnownCpus {
 }
 
 impl Container {
-    /// The CPUs that the container is shown, never none of those online.
+    /// The CPUs that the container is shown, all of them online; never none. Where nothing
+    /// is known, as a file cannot be understood, that is one.
     ///
     /// # Errors
     /// [`Gone`] when the cgroup has been removed.
@@ -52,10 +53,13 @@ impl Container {
         let read = self.read_cpus(&online, view);
         let has_quota = read.as_ref().map(|(_, has_quota)| *has_quota).ok();
         let read = read.map(|(shown, _)| shown);
-        let mut shown = self.or_last(read, "CPUs", |state| &mut state.cpus_shown)?;
+        let last = self.or_last(read, "CPUs", |state| &mut state.cpus_shown)?;
+        let mut shown = last.intersection(&online);
         if shown.is_empty() {
-            shown.clone_from(&online);
+            shown = online.lowest(1);
         }
+        // Else the cpuset may still be from before a CPU came or went.
+        let lull = lull.filter(|_| host.cpus_are_settled());
         *self.cpus.lock() = lull.zip(has_quota).map(|(lull, has_quota)| KnownCpus {
             lull,
             view,
@@ -68,10 +72,8 @@ impl Container {
 
     /// The CPUs, and whether there is a quota.
     fn read_cpus(&self, online: &CpuSet, view: CpuView) -> Result<(CpuSet, bool), Error> {
-        let allowed = match self.cgroup.cpuset()? {
-            Some(cpuset) => cpuset.intersection(online),
-            None => online.clone(),
-        };
+        let cpuset = self.cgroup.cpuset_online(online)?;
+        let allowed = cpuset.unwrap_or_else(|| online.clone());
         let limit = self.cgroup.cpu_limit_millis()?;
         let shown = match limit {
             Limit::Value(millis) if view == CpuView::Quota => {

@@ -11,21 +11,34 @@ static FAILURES: Mutex<Option<HashMap<String, u64>>> = Mutex::new(None);
 /// Causes that are told apart at the most.
 const MOST_CAUSES: usize = 1000;
 
-/// Counts a failure. It is logged the first time, the tenth, the hundredth...
+/// A source has failed, and the last good value serves.
 pub(super) fn report(what: &str, cause: &dyn std::fmt::Display) {
-    let text = format!("{what}: {cause}");
+    count(&format!(
+        "{what}: {cause}; the last good value is shown instead"
+    ));
+}
+
+/// A file of the host's has a form that is not known, so that nothing of it is shown.
+pub fn report_unknown(file: &str) {
+    count(&format!(
+        "{file}: the form is not known; only what the container is shown is listed there"
+    ));
+}
+
+/// Counts a failure. It is logged the first time, the tenth, the hundredth...
+fn count(text: &str) {
     let count = {
         let mut failures = FAILURES.lock();
         let failures = failures.get_or_insert_default();
         if failures.len() >= MOST_CAUSES {
             failures.clear();
         }
-        let count = failures.entry(text.clone()).or_default();
+        let count = failures.entry(text.to_owned()).or_default();
         *count += 1;
         *count
     };
     if is_power_of_ten(count) {
-        log::warn!("{text}; the last good value is shown instead (time {count})");
+        log::warn!("{text} (time {count})");
     }
 }
 

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 pub use self::cpus_shown::CpuView;
+pub use self::fallback::report_unknown;
 pub use self::journal::Journal;
 pub use self::resolve::{Containers, Reader, Reason, Resolved};
 pub use self::tasks::Tasks;
@@ -83,7 +84,9 @@ pub struct Container {
 pub struct Activity {
     /// Time by CPU shown.
     pub cpus: Vec<Cpu>,
-    /// Idle time of all CPUs shown.
+    /// Time of CPUs that were shown before.
+    pub away: Vec<Cpu>,
+    /// Idle time of all these CPUs.
     pub idle_nsec: u64,
     /// Its share of the host's interrupts.
     pub interrupts: u64,
@@ -253,25 +256,30 @@ impl Container {
         counted.extend_from_slice(softirqs);
 
         let activity = {
-            let mut state = self.state.lock();
+            let state = &mut *self.state.lock();
             state.is_unsaved = true;
             if let Some(mut usage) = usage {
                 if !asks_throttled {
                     usage.throttled_nsec = state.cpu.throttled_seen_nsec();
                 }
                 let used_nsec = usage.user_nsec.saturating_add(usage.system_nsec);
-                state.cpu.advance(now_nsec, shown, &usage);
+                let away = &mut state.cpus_away;
+                state.cpu.advance(now_nsec, shown, &usage, away);
                 state
                     .counters
                     .advance(used_nsec, busy_ticks.saturating_mul(TICK_NSEC), &counted);
             } else if state.cpu.cpus().is_empty() {
                 // Without a last good value the CPUs are there all the same, and idle.
-                state.cpu.advance(now_nsec, shown, &CpuUsage::default());
+                let away = &mut state.cpus_away;
+                let usage = CpuUsage::default();
+                state.cpu.advance(now_nsec, shown, &usage, away);
             }
             let counters = &state.counters;
+            let idle_away_nsec = state.cpus_away.total().idle_nsec;
             Activity {
                 cpus: state.cpu.cpus().to_vec(),
-                idle_nsec: state.cpu.total().idle_nsec,
+                away: state.cpus_away.cpus().collect(),
+                idle_nsec: state.cpu.total().idle_nsec.saturating_add(idle_away_nsec),
                 interrupts: counters.get(0),
                 context_switches: counters.get(1),
                 forks: counters.get(2).max(state.highest_pid),

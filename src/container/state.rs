@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::apportion::{Apportioned, DiskTime};
-use super::cpu_time::CpuTime;
+use super::cpu_time::{Away, CpuTime};
 use super::journal::stored::stored;
 use super::load::{Load, PERIOD_NSEC};
 use super::tasks::Tasks;
@@ -27,6 +27,8 @@ pub(super) struct State {
     pub(super) disk_times: HashMap<DeviceNumber, DiskTime>,
     pub(super) load: Option<KeptLoad>,
     pub(super) vm_counters: VmCounters,
+    /// CPUs whose time [`Self::cpu`] does not tell of any more.
+    pub(super) cpus_away: Away,
     /// The highest pid that there was when a reader asked.
     pub(super) highest_pid: u64,
     // The last good values, for when a source fails.
@@ -55,6 +57,7 @@ stored!(State {
 } later {
     vm_counters,
     highest_pid,
+    cpus_away,
 } except {
     tasks,
     memory_nodes,

@@ -9,8 +9,10 @@ use nix::sys::stat::FileStat;
 
 use super::sysfs::{Child, Part, SysTree};
 use super::views::Views;
+use crate::container::report_unknown;
 use crate::parse::cpu_list::CpuSet;
 use crate::parse::keyed;
+use crate::view::sysfs::Seen;
 use crate::view::{sys_block, sys_cpu, sys_node};
 
 /// What a file that can be read at all has of this in its mode.
@@ -137,7 +139,7 @@ impl SysViews {
         let seen: Option<Cow<'_, [u8]>> = match part {
             Part::Cpu => {
                 let shown = self.views.cpus_shown(reader)?;
-                shown.map(|shown| sys_cpu::narrow(below, &content, &shown))
+                shown.map(|shown| known(&path, sys_cpu::narrow(below, &content, &shown)))
             }
             Part::Node => match sys_node::figures(below) {
                 Some((node, name)) => {
@@ -146,7 +148,7 @@ impl SysViews {
                 }
                 None => {
                     let shown = self.views.nodes_shown(reader)?;
-                    shown.map(|shown| sys_node::narrow(below, &content, &shown))
+                    shown.map(|shown| known(&path, sys_node::narrow(below, &content, &shown)))
                 }
             },
             Part::Block => self.block_file(below, &content, reader)?,
@@ -204,6 +206,16 @@ impl SysViews {
         let content = String::from_utf8(self.tree.read(&file).ok()?).ok()?;
         CpuSet::parse("related_cpus", &content).ok()
     }
+}
+
+/// The content; that the file has a form that is not known is logged.
+fn known<'a>(path: &str, seen: Seen<'a>) -> Cow<'a, [u8]> {
+    if seen.is_unknown {
+        // Without the number: the same file of another CPU is the same cause.
+        let name = path.rsplit('/').next().unwrap_or_default();
+        report_unknown(&format!("{name} below /sys"));
+    }
+    seen.content
 }
 
 fn depends_on_reader(path: &str) -> bool {

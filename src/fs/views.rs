@@ -1,6 +1,7 @@
 //! The content of every virtual file for every reader: collects what the views are made
 //! of and has them rendered.
 
+mod cpus;
 mod memory;
 mod pressure;
 mod sys;
@@ -140,14 +141,6 @@ impl Views {
         })?
     }
 
-    fn cpuinfo_of_linux32(&self, reader: i32) -> Result<Vec<u8>, Errno> {
-        let shown = self.cpus_shown(reader)?;
-        let shown = shown.unwrap_or_else(|| CpuSet::clone(&self.host.online()));
-        let mut text = Vec::with_capacity(4096);
-        view::cpuinfo::render(&self.host.cpuinfo_of_linux32(), &shown, &mut text);
-        Ok(text)
-    }
-
     /// The permissions of the file; `None` if this machine does not have it.
     #[must_use]
     pub fn permissions(&self, file: ProcFile) -> Option<u16> {
@@ -178,22 +171,6 @@ impl Views {
     #[must_use]
     pub fn has_arcstats(&self) -> bool {
         self.host.has_arcstats()
-    }
-
-    /// The CPUs that thread `reader` is shown; `None` for all there are.
-    ///
-    /// # Errors
-    /// As [`Views::render`].
-    pub fn cpus_shown(&self, reader: i32) -> Result<Option<CpuSet>, Errno> {
-        if self.off.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        self.for_container(reader, false, |known| {
-            if known.resolved.options.passthrough {
-                return Ok(None);
-            }
-            self.shown(known).map(Some)
-        })
     }
 
     /// Does `work` for the container of `reader`. If its cgroup turns out to have been
@@ -231,9 +208,7 @@ impl Views {
         let resolved = &*reader.resolved;
         match file {
             ProcFile::Arcstats => self.arcstats(resolved, out)?,
-            ProcFile::Cpuinfo => {
-                view::cpuinfo::render(&self.host.cpuinfo(), &self.shown(reader)?, out);
-            }
+            ProcFile::Cpuinfo => self.cpuinfo(reader, out)?,
             ProcFile::Meminfo => self.meminfo(resolved, out)?,
             ProcFile::Swaps => self.swaps(resolved, out)?,
             ProcFile::Diskstats => self.diskstats(reader, out)?,
@@ -265,6 +240,7 @@ impl Views {
         let host = self.host.stat();
         let input = view::stat::Input {
             cpus: &activity.cpus,
+            away: &activity.away,
             interrupts: activity.interrupts,
             interrupt_columns: host.interrupt_columns,
             context_switches: activity.context_switches,
@@ -336,13 +312,6 @@ impl Views {
     fn disks(&self, resolved: &Resolved, host: &[Device]) -> Result<Vec<Disk>, Gone> {
         let age_nsec = boottime_nsec().saturating_sub(started_nsec(resolved));
         resolved.container.disks(host, age_nsec)
-    }
-
-    fn shown(&self, reader: &Reader) -> Result<CpuSet, Gone> {
-        let Reader { resolved, lull, .. } = reader;
-        resolved
-            .container
-            .cpus_shown(&self.host, resolved.options.cpu_view, *lull)
     }
 
     fn activity(&self, reader: &Reader, shown: &CpuSet) -> Result<Activity, Gone> {

@@ -17,6 +17,7 @@ use nix::unistd::{SysconfVar, sysconf};
 use super::kept::{KeptFile, Snapshot};
 use super::mounts::{Extent, Limit};
 use super::nodes::{self, NumaNode};
+use super::online::{CpuSnapshot, Online};
 use super::personality;
 use super::process::Proc;
 use crate::parse::arcstats::ArcStats;
@@ -50,15 +51,15 @@ pub struct Host {
     meminfo: (KeptFile, Snapshot<MemInfo>),
     stat: (KeptFile, Snapshot<HostStat>),
     diskstats: (KeptFile, Snapshot<Vec<Device>>),
-    online: (KeptFile, Snapshot<CpuSet>),
-    cpuinfo: (KeptFile, Snapshot<CpuInfo>),
+    online: Online,
+    cpuinfo: (KeptFile, CpuSnapshot<CpuInfo>),
     arcstats: Snapshot<ArcStats>,
     interrupts: Snapshot<CpuTable>,
     softirqs: Snapshot<CpuTable>,
     vmstat_names: OnceLock<Vec<String>>,
     huge_page_kb: OnceLock<u64>,
-    cpuinfo_of_linux32: Snapshot<CpuInfo>,
-    nodes: Snapshot<Vec<NumaNode>>,
+    cpuinfo_of_linux32: CpuSnapshot<CpuInfo>,
+    nodes: CpuSnapshot<Vec<NumaNode>>,
     pressure: [Option<PressureFile>; Resource::ALL.len()],
 }
 
@@ -93,18 +94,15 @@ impl Host {
             meminfo: (open("proc/meminfo")?, Snapshot::new(BRIEFLY)),
             stat: (open("proc/stat")?, Snapshot::new(BRIEFLY)),
             diskstats: (open("proc/diskstats")?, Snapshot::new(BRIEFLY)),
-            online: (
-                open("sys/devices/system/cpu/online")?,
-                Snapshot::new(LONGER),
-            ),
-            cpuinfo: (open("proc/cpuinfo")?, Snapshot::new(LONGER)),
+            online: Online::new(open("sys/devices/system/cpu/online")?, open("proc/stat")?),
+            cpuinfo: (open("proc/cpuinfo")?, CpuSnapshot::new(LONGER)),
             arcstats: Snapshot::new(BRIEFLY),
             interrupts: Snapshot::new(LONG),
             softirqs: Snapshot::new(LONG),
             vmstat_names: OnceLock::new(),
             huge_page_kb: OnceLock::new(),
-            cpuinfo_of_linux32: Snapshot::new(LONGER),
-            nodes: Snapshot::new(LONGER),
+            cpuinfo_of_linux32: CpuSnapshot::new(LONGER),
+            nodes: CpuSnapshot::new(LONGER),
         })
     }
 
@@ -228,7 +226,8 @@ impl Host {
     /// `/proc/cpuinfo`. Costly on large machines, where little but the frequencies changes.
     pub fn cpuinfo(&self) -> Arc<CpuInfo> {
         let (file, snapshot) = &self.cpuinfo;
-        snapshot.get(|| Ok(CpuInfo::parse(file.read()?.into_bytes())))
+        let read = || Ok(CpuInfo::parse(file.read()?.into_bytes()));
+        snapshot.get(&self.online, read)
     }
 
     /// Whether the kernel has another `/proc/cpuinfo` for this thread, as it is one of a
@@ -243,15 +242,15 @@ impl Host {
 
     /// That other `/proc/cpuinfo`.
     pub fn cpuinfo_of_linux32(&self) -> Arc<CpuInfo> {
-        self.cpuinfo_of_linux32.get(|| {
+        self.cpuinfo_of_linux32.get(&self.online, || {
             personality::read_as_linux32(&self.root.join("proc/cpuinfo")).map(CpuInfo::parse)
         })
     }
 
     /// The nodes that are online, by id; none where the kernel knows no nodes.
     pub fn nodes(&self) -> Arc<Vec<NumaNode>> {
-        self.nodes
-            .get(|| nodes::read(&self.root.join("sys/devices/system/node")))
+        let directory = self.root.join("sys/devices/system/node");
+        self.nodes.get(&self.online, || nodes::read(&directory))
     }
 
     /// The present content of `/proc/FILE`.
@@ -271,10 +270,14 @@ impl Host {
         open(&path, OFlag::O_RDWR | AT_ONCE, Mode::empty())
     }
 
-    /// CPUs that are online.
+    /// CPUs that are online; never none.
     pub fn online(&self) -> Arc<CpuSet> {
-        let (file, snapshot) = &self.online;
-        snapshot.get(|| CpuSet::parse("online", &file.read()?).map_err(io::Error::other))
+        self.online.cpus()
+    }
+
+    /// Whether no CPU has come or gone just now, so that cpusets are up to date.
+    pub fn cpus_are_settled(&self) -> bool {
+        self.online.is_settled()
     }
 }
 

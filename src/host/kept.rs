@@ -58,6 +58,12 @@ impl<T: Default> Snapshot<T> {
         }
     }
 
+    /// The value that was made last, however old it is.
+    pub fn latest(&self) -> Option<Arc<T>> {
+        let latest = self.latest.read();
+        latest.as_ref().map(|(_, value)| Arc::clone(value))
+    }
+
     /// The latest value, made by `make` when the known one is too old. When `make`
     /// fails the last good value stays; before the first one that is the default.
     pub fn get(&self, make: impl FnOnce() -> io::Result<T>) -> Arc<T> {
@@ -67,12 +73,17 @@ impl<T: Default> Snapshot<T> {
                 return Arc::clone(value);
             }
         }
+        self.renew(make)
+    }
+
+    /// The value that `make` returns now, as [`Self::get`] falls back on the last good one.
+    pub fn renew(&self, make: impl FnOnce() -> io::Result<T>) -> Arc<T> {
         // The lock is not held here: a slow kernel file delays this reader alone.
         let value = match make() {
             Ok(value) => Arc::new(value),
             Err(error) => {
                 log::debug!("a host file could not be read: {error}");
-                known.map(|(_, value)| value).unwrap_or_default()
+                self.latest().unwrap_or_default()
             }
         };
         *self.latest.write() = Some((Instant::now(), Arc::clone(&value)));

@@ -4,6 +4,7 @@ mod facts;
 mod kept;
 pub mod mounts;
 mod nodes;
+mod online;
 mod personality;
 pub mod process;
 mod release;

@@ -38,7 +38,8 @@ pub(super) fn read(directory: &Path) -> io::Result<Vec<NumaNode>> {
         let read = |file| read_at_once(&directory.join(format!("node{id}/{file}")));
         Ok(NumaNode {
             id,
-            cpus: CpuSet::parse("cpulist", &read("cpulist")?).map_err(io::Error::other)?,
+            // Of a list in an unknown form no CPU is shown.
+            cpus: CpuSet::parse("cpulist", &read("cpulist")?).unwrap_or_default(),
             meminfo: MemInfo::parse_node(&read("meminfo")?),
         })
     };

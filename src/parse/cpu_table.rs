@@ -22,11 +22,16 @@ pub struct Row {
 }
 
 impl CpuTable {
-    /// Parses the whole file; lines without a label are dropped.
+    /// Parses the whole file; lines without a label are dropped, and all of them under a
+    /// heading that does not tell the number of columns.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let heading = text.lines().next().unwrap_or_default();
-        let cpus = heading.split_ascii_whitespace().count();
+        let mut columns = heading.split_ascii_whitespace();
+        let cpus = columns.clone().count();
+        if cpus == 0 || !columns.all(|column| column.starts_with("CPU")) {
+            return Self::default();
+        }
         let rows = text
             .lines()
             .skip(1)
@@ -51,10 +56,19 @@ impl Row {
             }
             numbers += 1;
         }
+        let is_per_cpu = numbers == cpus;
+        // Without a number for each CPU there is one for all, or a text of another kind;
+        // numbers further on are counts in a form that is not known.
+        let is_number = |word: &str| word.bytes().any(|byte| byte.is_ascii_digit());
+        let is_count = !is_per_cpu && rest.split_ascii_whitespace().any(is_number);
         Some(Self {
             label: label.to_owned(),
-            is_per_cpu: numbers == cpus,
-            rest: rest.to_owned(),
+            is_per_cpu,
+            rest: if is_count {
+                String::new()
+            } else {
+                rest.to_owned()
+            },
         })
     }
 
@@ -97,6 +111,17 @@ mod tests {
     fn a_number_in_a_description_is_no_column() {
         let table = CpuTable::parse("           CPU0       \n 11:        100 30 Level\n");
         assert_eq!(table.rows[0].rest, " 30 Level");
+    }
+
+    #[test]
+    fn counts_of_an_unknown_form_are_dropped() {
+        let table = CpuTable::parse("     CPU0  CPU1\nLOC:  17  x19  Local timer\nFIQ: usb\n");
+        assert_eq!(table.rows[0].rest, "");
+        assert_eq!(table.rows[1].rest, " usb");
+        for heading in ["", "LOC:  17  19", "CPU0 1"] {
+            let text = format!("{heading}\nNMI: 3 4\n");
+            assert_eq!(CpuTable::parse(&text).rows, [], "{heading:?}");
+        }
     }
 
     #[test]

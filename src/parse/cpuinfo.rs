@@ -2,7 +2,9 @@
 //! one CPU each (kernel: `show_cpuinfo` below arch/; there is no document).
 //!
 //! Three things say whose a line is, whatever the architecture:
-//! - `processor : N` begins a record that goes on to the next blank line;
+//! - `processor : N` begins a record that goes on to the next blank line; where such
+//!   lines follow each other (arm64 before Linux 3.19), each of them stands alone and what
+//!   comes after the last one is the machine's;
 //! - s390's second part has records of `cpu number : N` that begin with a blank
 //!   line (ia64 has a field of that name in the midst of its records);
 //! - s390's `processor N: ...` and SPARC's `CpuNClkTck` and `CPUN: online`
@@ -11,6 +13,8 @@
 //! All else is the machine's: headers and trailers.
 
 mod package;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -99,6 +103,12 @@ impl CpuInfo {
         &self.packages
     }
 
+    /// Whether the file lists all of these CPUs.
+    #[must_use]
+    pub fn has(&self, cpus: &CpuSet) -> bool {
+        self.cpus.intersection_len(cpus) == cpus.len()
+    }
+
     /// The CPUs that the file lists: those online.
     #[must_use]
     pub fn cpus(&self) -> &CpuSet {
@@ -118,6 +128,8 @@ struct Parser<'a> {
     /// Length of what has been read.
     end: usize,
     record: Option<Record<'a>>,
+    /// Whether the last line is one of several `processor : N`.
+    in_list: bool,
     segments: Vec<Segment>,
     packages: BTreeMap<PackageKey<'a>, PackageRecords<'a>>,
     cpus: CpuSet,
@@ -125,6 +137,7 @@ struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     fn line(&mut self, line: &'a [u8], next: &[u8]) {
+        let was_in_list = std::mem::take(&mut self.in_list);
         if line.trim_ascii().is_empty() {
             self.blank(line, next);
             return;
@@ -133,12 +146,18 @@ impl<'a> Parser<'a> {
             self.push(line.len(), self.record_cpu(), None);
             return;
         };
-        if let Some(cpu) = field.lone_cpu() {
+        let processor = field.cpu_of(b"processor");
+        let is_next_too = || Field::parse(next)?.cpu_of(b"processor");
+        self.in_list = processor.is_some() && (was_in_list || is_next_too().is_some());
+        if self.in_list {
+            self.close();
+        }
+        if let Some(cpu) = field.lone_cpu().or(processor.filter(|_| self.in_list)) {
             self.cpus.insert(cpu);
             self.push(line.len(), Some(cpu), None);
             return;
         }
-        if let Some(cpu) = field.cpu_of(b"processor") {
+        if let Some(cpu) = processor {
             self.open(cpu);
         }
         self.field(line, &field);
@@ -170,7 +189,7 @@ impl<'a> Parser<'a> {
             _ => None,
         };
         let cpu = self.record_cpu();
-        match count.filter(|_| field.number().is_some()) {
+        match count.filter(|_| !field.value.is_empty()) {
             Some(count) => {
                 let tail = line
                     .len()
@@ -281,105 +300,4 @@ impl<'a> Field<'a> {
 fn number(text: &[u8]) -> Option<usize> {
     let text = std::str::from_utf8(text).ok()?;
     text.parse().ok().filter(|_| !text.starts_with('+'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str) -> CpuInfo {
-        CpuInfo::parse(text.as_bytes().to_vec())
-    }
-
-    /// What belongs to whom, in the order of the text.
-    fn owners(info: &CpuInfo) -> Vec<(Option<usize>, &str)> {
-        let text = |segment| std::str::from_utf8(info.segment_text(segment)).unwrap();
-        let segments = info.segments().iter();
-        segments
-            .map(|segment| (segment.cpu, text(segment)))
-            .collect()
-    }
-
-    #[test]
-    fn a_record_ends_with_its_blank_line() {
-        let info = parse("system type : x\n\nprocessor : 3\nhart : 1\n\ntimebase : 5\n");
-        assert_eq!(
-            owners(&info),
-            [
-                (None, "system type : x\n\n"),
-                (Some(3), "processor : 3\nhart : 1\n\n"),
-                (None, "timebase : 5\n"),
-            ]
-        );
-        assert_eq!(info.cpus().to_string(), "3");
-    }
-
-    #[test]
-    fn an_s390_record_begins_with_its_blank_line() {
-        let info = parse(
-            "# processors : 2\nprocessor 0: version = FF\nprocessor 4: version = FF\n\n\
-             cpu number : 0\ncpu MHz static : 5\n\ncpu number : 4\ncpu MHz static : 5\n",
-        );
-        assert_eq!(
-            owners(&info),
-            [
-                (None, "# processors : "),
-                (None, "2"),
-                (None, "\n"),
-                (Some(0), "processor 0: version = FF\n"),
-                (Some(4), "processor 4: version = FF\n"),
-                (Some(0), "\ncpu number : 0\ncpu MHz static : 5\n"),
-                (Some(4), "\ncpu number : 4\ncpu MHz static : 5\n"),
-            ]
-        );
-    }
-
-    #[test]
-    fn ia64_has_a_cpu_number_inside_its_records() {
-        let info = parse("processor : 3\ncpu number : 0\n\nprocessor : 5\ncpu number : 0\n\n");
-        assert_eq!(info.cpus().to_string(), "3,5");
-    }
-
-    #[test]
-    fn the_name_of_an_old_arm_processor_is_no_record() {
-        let info = parse("Processor : ARMv7\nprocessor : 0\n\nFeatures : neon\n");
-        assert_eq!(owners(&info)[0], (None, "Processor : ARMv7\n"));
-        assert_eq!(info.cpus().to_string(), "0");
-    }
-
-    #[test]
-    fn packages_are_told_apart_by_all_their_ids() {
-        let record = |cpu, book, socket, core| {
-            format!(
-                "\ncpu number : {cpu}\nphysical id : {socket}\ncore id : {core}\nbook id : {book}\ncpu cores : 2\n"
-            )
-        };
-        let info = parse(&[record(0, 1, 1, 0), record(1, 1, 1, 1), record(2, 2, 1, 0)].concat());
-        let packages: Vec<_> = info.packages().iter().map(|p| p.cpus.to_string()).collect();
-        assert_eq!(packages, ["0-1", "2"]);
-        assert_eq!(info.packages()[0].cores.len(), 2);
-        assert_eq!(info.packages()[0].cpu_cores, Some(2));
-    }
-
-    #[test]
-    fn what_is_no_cpuinfo_has_no_cpus() {
-        for text in [
-            "",
-            "\n",
-            "processor",
-            "processor : ",
-            "processor : x\n",
-            "processor : -1\n",
-            "processor : +1\n",
-            "processor : 99999999\n",
-            "processor : 99999999999999999999999\n",
-            "CPU part : 0xd08\n",
-            "cpu number : 1\n",
-        ] {
-            let info = parse(text);
-            assert!(info.cpus().is_empty(), "{text:?}");
-            assert!(owners(&info).iter().all(|(cpu, _)| cpu.is_none()));
-            assert_eq!(info.text(), text.as_bytes());
-        }
-    }
 }

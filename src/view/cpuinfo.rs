@@ -1,6 +1,6 @@
 //! `/proc/cpuinfo`: the records of the CPUs shown, under their physical ids.
 
-use super::put_u64;
+use super::{put, put_u64};
 use crate::parse::cpu_list::CpuSet;
 use crate::parse::cpuinfo::{Count, CpuInfo, Package, Segment};
 
@@ -9,9 +9,19 @@ use crate::parse::cpuinfo::{Count, CpuInfo, Package, Segment};
 /// What is not a CPU's stays, and so does every line of a record that is shown,
 /// but for the numbers that would count hidden CPUs: `siblings` and `cpu cores`
 /// where a part of the package is hidden, and the number of CPUs that s390 and
-/// SPARC give.
+/// SPARC give. Of a file that has none of the CPUs shown nothing is taken: it has a form
+/// that is not known.
 pub fn render(host: &CpuInfo, shown: &CpuSet, out: &mut Vec<u8>) {
-    let shown = host.cpus().intersection(shown);
+    let all_shown = shown;
+    let shown = host.cpus().intersection(all_shown);
+    if shown.is_empty() {
+        for cpu in all_shown.iter() {
+            put(out, "processor\t: ");
+            put_u64(out, cpu as u64);
+            put(out, "\n\n");
+        }
+        return;
+    }
     if shown == *host.cpus() {
         out.extend_from_slice(host.text());
         return;
@@ -121,6 +131,12 @@ mod tests {
     }
 
     #[test]
+    fn arm64_before_3_19_keeps_what_follows_the_list_of_processors() {
+        fixture!("arm64-old", "1-2");
+        fixture!("arm64-old", "3");
+    }
+
+    #[test]
     fn power_keeps_the_platform() {
         fixture!("power", "1,8");
     }
@@ -154,13 +170,20 @@ mod tests {
     fn a_cpu_without_a_record_adds_nothing() {
         let host = b"processor : 0\n\nprocessor : 2\n\n";
         assert_eq!(narrowed(host, "1-2"), "processor : 2\n\n");
-        assert_eq!(narrowed(host, "1"), "");
     }
 
     #[test]
-    fn no_cpu_at_all_leaves_what_is_the_machines() {
-        let host = b"# processors : 1\nprocessor 0: version = FF\n";
-        assert_eq!(narrowed(host, ""), "# processors : 0\n");
+    fn a_file_of_an_unknown_form_is_never_the_hosts() {
+        for host in ["", "CPUs: 8\n", "processor = 0\nprocessor = 1\n"] {
+            let seen = narrowed(host.as_bytes(), "1,3");
+            assert_eq!(seen, "processor\t: 1\n\nprocessor\t: 3\n\n", "{host:?}");
+        }
+    }
+
+    #[test]
+    fn there_is_always_a_record_for_a_cpu_that_is_shown() {
+        let host = b"processor : 0\n\nprocessor : 2\n\n";
+        assert_eq!(narrowed(host, "1"), "processor\t: 1\n\n");
     }
 
     #[test]
@@ -177,9 +200,11 @@ mod tests {
     }
 
     #[test]
-    fn a_count_that_is_no_number_stays() {
-        let host = b"processor : 0\nsiblings : many\n\nprocessor : 1\nsiblings : many\n\n";
-        assert_eq!(narrowed(host, "1"), "processor : 1\nsiblings : many\n\n");
+    fn a_count_that_is_no_number_is_never_the_hosts() {
+        let host = b"processor : 0\nsiblings : 0x2\n\nprocessor : 1\nsiblings : 0x2\n\n";
+        assert_eq!(narrowed(host, "1"), "processor : 1\nsiblings : 1\n\n");
+        let host = b"processor : 0\nsiblings :\n\nprocessor : 1\nsiblings :\n\n";
+        assert_eq!(narrowed(host, "1"), "processor : 1\nsiblings :\n\n");
     }
 
     fn line() -> impl Strategy<Value = String> {
@@ -208,11 +233,14 @@ mod tests {
             let mut out = Vec::new();
             render(&host, &shown, &mut out);
             let seen = CpuInfo::parse(out);
-            prop_assert_eq!(seen.cpus(), &host.cpus().intersection(&shown));
+            let with_records = host.cpus().intersection(&shown);
+            let expected = if with_records.is_empty() { &shown } else { &with_records };
+            prop_assert_eq!(seen.cpus(), expected);
         }
 
         #[test]
-        fn any_bytes_come_back_whole_when_all_is_shown(host in any::<Vec<u8>>()) {
+        fn any_bytes_come_back_whole_when_all_is_shown(tail in any::<Vec<u8>>()) {
+            let host = [b"processor : 0\n".as_slice(), &tail].concat();
             let mut out = Vec::new();
             render(&CpuInfo::parse(host.clone()), &set("0-16383"), &mut out);
             prop_assert_eq!(out, host);

@@ -16,7 +16,7 @@ pub mod swaps;
 pub mod sys_block;
 pub mod sys_cpu;
 pub mod sys_node;
-mod sysfs;
+pub mod sysfs;
 pub mod uptime;
 pub mod vmstat;
 

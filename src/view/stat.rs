@@ -9,6 +9,9 @@ use crate::container::cpu_time::Cpu;
 pub struct Input<'a> {
     /// Time by CPU shown, in ascending order of ids.
     pub cpus: &'a [Cpu],
+    /// CPUs that were shown before; the line `cpu` has their time too, as the kernel's has
+    /// that of CPUs that are off-line.
+    pub away: &'a [Cpu],
     /// Interrupts of the container's share.
     pub interrupts: u64,
     /// How many single interrupts the host's `intr` line has; they are zero here.
@@ -47,7 +50,7 @@ const COLUMNS: usize = 10;
 /// Renders the file in the kernel's order of lines.
 pub fn render(input: &Input<'_>, out: &mut Vec<u8>) {
     let mut sum = [0; COLUMNS];
-    for cpu in input.cpus {
+    for cpu in input.cpus.iter().chain(input.away) {
         for (sum, ticks) in sum.iter_mut().zip(cpu_ticks(cpu)) {
             *sum = ticks.saturating_add(*sum);
         }
@@ -153,6 +156,7 @@ mod tests {
     fn input<'a>(cpus: &'a [Cpu], softirqs: &'a [u64]) -> Input<'a> {
         Input {
             cpus,
+            away: &[],
             interrupts: 4711,
             interrupt_columns: 5,
             context_switches: 815,
@@ -171,6 +175,21 @@ mod tests {
             rendered(&input(&cpus(), &softirqs)),
             include_str!("../../tests/fixtures/views/stat/two-cpus")
         );
+    }
+
+    #[test]
+    fn the_sum_has_cpus_that_are_away_too() {
+        let (shown, all) = (&cpus()[..1], cpus());
+        let away = &all[1..];
+        let text = rendered(&Input {
+            away,
+            ..input(shown, &[])
+        });
+        assert!(
+            text.starts_with("cpu  2468 0 200 720000 0 0 0 400 0 0\ncpu1 "),
+            "{text}"
+        );
+        assert!(!text.contains("cpu130"), "{text}");
     }
 
     #[test]

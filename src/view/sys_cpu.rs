@@ -4,23 +4,13 @@
 //!
 //! Paths are relative to that directory, e.g. `cpu3/topology/core_id`.
 
-use std::borrow::Cow;
-
-use super::sysfs::{Notation, kept, numbered, without_counts};
+use super::sysfs::{Notation, Seen, numbered, without_counts};
 use crate::parse::cpu_list::CpuSet;
 
-/// Files of the top directory that are lists of CPUs.
-const LISTS: [&str; 9] = [
-    "aarch32_el0",
-    "enabled",
-    "housekeeping",
-    "isolated",
-    "nohz_full",
-    "offline",
-    "online",
-    "possible",
-    "present",
-];
+/// Files of the top directory that list some of the CPUs shown. `possible` and
+/// `kernel_max` are none of them: they are no count of CPUs but a promise of the kernel's
+/// to programs, which size by them what it fills for each of its CPUs.
+const LISTS: [&str; 4] = ["aarch32_el0", "housekeeping", "isolated", "nohz_full"];
 
 /// Files of a frequency policy that are CPU ids with blanks between them.
 const POLICY_LISTS: [&str; 3] = ["affected_cpus", "freqdomain_cpus", "related_cpus"];
@@ -92,25 +82,37 @@ pub fn counts_activity(path: &str) -> bool {
     }
 }
 
-/// The content of the file `path` without the CPUs that are not shown, and without
-/// the host's activity: its counters are zero.
+/// What is to be seen of the file `path`: nothing of the CPUs that are not shown, and
+/// nothing of the host's activity, whose counters are zero.
 ///
-/// Other files that do not list CPUs are facts about the machine and stay as they
-/// are, and so does what is no list at all: some kernels write `(null)` for an
-/// empty `nohz_full`.
+/// The lists of CPUs that are there follow from `shown` alone, so that all files agree
+/// while CPUs come and go. Other files that do not list CPUs are facts about the machine
+/// and stay as they are.
 #[must_use]
-pub fn narrow<'a>(path: &str, content: &'a [u8], shown: &CpuSet) -> Cow<'a, [u8]> {
+pub fn narrow<'a>(path: &str, content: &'a [u8], shown: &CpuSet) -> Seen<'a> {
     if counts_activity(path) {
-        return Cow::Owned(without_counts(path, &String::from_utf8_lossy(content)).into_bytes());
+        return Seen::own(without_counts(path, &String::from_utf8_lossy(content)));
     }
-    notation(path)
-        .and_then(|notation| kept(notation, content, shown))
-        .map_or(Cow::Borrowed(content), |text| Cow::Owned(text.into_bytes()))
-}
-
-fn notation(path: &str) -> Option<Notation> {
     let parts: Vec<&str> = path.split('/').collect();
     match parts.as_slice() {
+        ["online" | "present" | "enabled"] => Seen::own(Notation::List.text(shown, content)),
+        // Those that are present and not online; the others are no part of this machine.
+        ["offline"] => Seen::own(Notation::List.text(&CpuSet::new(), content)),
+        _ => match notation(&parts) {
+            Some(notation) => {
+                let own: CpuSet = match owner(path) {
+                    Owner::Cpu(cpu) => CpuSet::from_iter([cpu]).intersection(shown),
+                    Owner::Machine | Owner::Policy(_) => CpuSet::new(),
+                };
+                Seen::kept(notation, content, shown, &own)
+            }
+            None => Seen::host(content),
+        },
+    }
+}
+
+fn notation(parts: &[&str]) -> Option<Notation> {
+    match parts {
         [name] if LISTS.contains(name) => Some(Notation::List),
         [_, "topology", name] if name.ends_with("_list") => Some(Notation::List),
         [_, "topology", name] if name.ends_with("_siblings") || name.ends_with("_cpus") => {
@@ -140,6 +142,8 @@ fn owner(path: &str) -> Owner {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
 
     fn set(list: &str) -> CpuSet {
@@ -160,8 +164,9 @@ mod tests {
     }
 
     fn seen(path: &str, content: &str, shown: &str) -> String {
-        let text = narrow(path, content.as_bytes(), &set(shown));
-        String::from_utf8(text.into_owned()).unwrap()
+        let seen = narrow(path, content.as_bytes(), &set(shown));
+        assert!(!seen.is_unknown, "{path}");
+        String::from_utf8(seen.content.into_owned()).unwrap()
     }
 
     #[test]
@@ -218,18 +223,32 @@ mod tests {
 
     #[test]
     fn the_lists_of_the_top_directory_agree() {
-        for (file, host) in [
-            ("online", "1-5,8-19\n"),
-            ("present", "0-19\n"),
-            ("possible", "0-63\n"),
-            ("enabled", "0-31\n"),
+        for (file, host, expected) in [
+            ("online", "1-5,8-19\n", "3,8-9\n"),
+            ("present", "0-19\n", "3,8-9\n"),
+            ("enabled", "0-31\n", "3,8-9\n"),
+            ("offline", "0,6-7,20-63\n", "\n"),
+            ("isolated", "9-10\n", "9\n"),
+            ("nohz_full", "10-11\n", "\n"),
+            ("nohz_full", "   (null)\n", "   (null)\n"),
+            ("aarch32_el0", "3,10\n", "3\n"),
         ] {
-            assert_eq!(seen(file, host, "3,8-9"), "3,8-9\n", "{file}");
+            assert_eq!(seen(file, host, "3,8-9"), expected, "{file}");
         }
-        assert_eq!(seen("offline", "0,6-7,20-63\n", "3,8-9"), "\n");
-        assert_eq!(seen("isolated", "9-10\n", "3,8-9"), "9\n");
-        assert_eq!(seen("nohz_full", "10-11\n", "3,8-9"), "\n");
-        assert_eq!(seen("aarch32_el0", "0-2,5-6\n", "1,6-7"), "1,6\n");
+    }
+
+    #[test]
+    fn what_the_kernel_has_room_for_stays_the_hosts() {
+        for (file, host) in [("possible", "0-95\n"), ("kernel_max", "8191\n")] {
+            assert_eq!(seen(file, host, "3"), host, "{file}");
+        }
+    }
+
+    #[test]
+    fn a_cpu_that_has_just_come_or_gone_leaves_no_list_empty() {
+        // The file has been read after the CPUs shown were found out.
+        assert_eq!(seen("online", "0,3\n", "1-2"), "1-2\n");
+        assert_eq!(seen("offline", "1-2\n", "1-2"), "\n");
     }
 
     #[test]
@@ -245,8 +264,8 @@ mod tests {
             ("cpu1/topology/core_cpus_list", "0-39\n", "1-2\n"),
             (
                 "cpu1/topology/drawer_siblings",
-                "0000,000000fc",
-                "0000,00000004",
+                "0000,000000fc\n",
+                "0000,00000004\n",
             ),
             ("cpu1/cache/index3/shared_cpu_list", "0-3\n", "1-2\n"),
             (
@@ -289,26 +308,39 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_stays() {
-        for text in ["   (null)\n", "", "\n", "0-\n", "99999999\n"] {
-            assert_eq!(seen("nohz_full", text, "2"), text);
+    fn a_list_of_an_unknown_form_is_never_the_hosts() {
+        for text in ["0-7\n\0", "0-\n", "999999999\n", "all\n"] {
+            for (path, expected) in [
+                ("isolated", "\n"),
+                ("cpu2/topology/core_cpus_list", "2\n"),
+                ("cpu2/topology/core_cpus", "4\n"),
+                ("cpu2/cache/index0/shared_cpu_list", "2\n"),
+                ("cpufreq/policy0/affected_cpus", "\n"),
+                ("cpu2/cpufreq/related_cpus", "2\n"),
+            ] {
+                let seen = narrow(path, text.as_bytes(), &set("2-3"));
+                assert!(seen.is_unknown, "{path} {text:?}");
+                assert_eq!(*seen.content, *expected.as_bytes(), "{path} {text:?}");
+            }
         }
-        assert_eq!(seen("cpu2/topology/core_cpus", "zz\n", "2"), "zz\n");
-        assert_eq!(*narrow("online", b"\xff\n", &set("2")), *b"\xff\n");
+        let seen = narrow("isolated", b"\xff\n", &set("2"));
+        assert!(seen.is_unknown && *seen.content == *b"\n");
+        assert_eq!(*narrow("online", b"\xff\n", &set("2")).content, *b"2\n");
     }
 
     #[test]
     fn the_notation_stays_where_nothing_is_hidden() {
-        assert_eq!(seen("online", "0,1,2\n", "0-7"), "0,1,2\n");
-        let text = narrow("online", b"0-3\n", &set("0-3"));
-        assert!(matches!(text, Cow::Borrowed(_)));
+        assert_eq!(seen("isolated", "0,1,2\n", "0-7"), "0,1,2\n");
+        let seen = narrow("isolated", b"0-3\n", &set("0-3"));
+        assert!(matches!(seen.content, Cow::Borrowed(_)));
     }
 
     #[test]
     fn the_hosts_activity_does_not_show() {
         let all = CpuSet::from_iter(0..4);
         let shown = |path, text: &str| {
-            String::from_utf8(narrow(path, text.as_bytes(), &all).into_owned()).unwrap()
+            let seen = narrow(path, text.as_bytes(), &all).content;
+            String::from_utf8(seen.into_owned()).unwrap()
         };
         assert_eq!(shown("cpu0/cpuidle/state1/usage", "12345\n"), "0\n");
         assert_eq!(shown("cpu0/cpuidle/state1/latency", "12\n"), "12\n");
@@ -335,6 +367,10 @@ mod tests {
         assert_eq!(
             shown("cpufreq/policy0/stats/trans_table", table),
             "   From  :    To\n         :    800000\n   800000:        0\n"
+        );
+        assert_eq!(
+            shown("cpufreq/policy0/stats/trans_table", "File 17 too large\n"),
+            "File 0 too large\n"
         );
     }
 }

@@ -4,9 +4,7 @@
 //!
 //! Paths are relative to that directory, e.g. `node1/cpulist`.
 
-use std::borrow::Cow;
-
-use super::sysfs::{Notation, kept, numbered, without_counts};
+use super::sysfs::{Notation, Seen, numbered, without_counts};
 use crate::host::NumaNode;
 use crate::parse::cpu_list::CpuSet;
 
@@ -21,8 +19,8 @@ pub struct Shown {
     pub nodes: CpuSet,
     /// Nodes with CPUs that are shown.
     pub with_cpus: CpuSet,
-    /// Nodes that the host has online.
-    online: CpuSet,
+    /// The CPUs shown of each node that the host has online, by its id.
+    online: Vec<(usize, CpuSet)>,
 }
 
 impl Shown {
@@ -34,13 +32,22 @@ impl Shown {
             nodes.map(|node| node.id).collect::<CpuSet>()
         };
         let with_cpus = those(&|node| node.cpus.intersection_len(&cpus) > 0);
+        let online = host.iter();
         Self {
             nodes: those(&|node| memory.contains(node.id) || with_cpus.contains(node.id)),
-            online: those(&|_| true),
+            online: online
+                .map(|node| (node.id, node.cpus.intersection(&cpus)))
+                .collect(),
             with_cpus,
             memory,
             cpus,
         }
+    }
+
+    /// The CPUs shown of a node.
+    fn cpus_of(&self, node: usize) -> CpuSet {
+        let found = self.online.iter().find(|(id, _)| *id == node);
+        found.map(|(_, cpus)| cpus.clone()).unwrap_or_default()
     }
 }
 
@@ -86,36 +93,42 @@ pub fn figures(path: &str) -> Option<(usize, &str)> {
     Some((numbered(node, "node")?, name)).filter(|_| is_figures)
 }
 
-/// The content of the file `path` without what is not shown. Counts of the host's
-/// activity, which no cgroup accounts by node, are zero. For [`figures`] see
+/// What is to be seen of the file `path`: nothing of what is not shown. Counts of the
+/// host's activity, which no cgroup accounts by node, are zero. For [`figures`] see
 /// [`super::node_memory`].
+///
+/// The lists of nodes and CPUs that are there follow from `shown` alone, so that all files
+/// agree while CPUs come and go. `possible` is the host's: masks of nodes that are given to
+/// the kernel must have room for all of its nodes (get_mempolicy(2)).
 #[must_use]
-pub fn narrow<'a>(path: &str, content: &'a [u8], shown: &Shown) -> Cow<'a, [u8]> {
-    let text = || String::from_utf8_lossy(content);
-    let narrowed = match path.split('/').collect::<Vec<_>>().as_slice() {
-        ["has_cpu"] => kept(Notation::List, content, &shown.with_cpus),
-        ["has_memory" | "has_normal_memory" | "has_high_memory"] => {
-            kept(Notation::List, content, &shown.memory)
+pub fn narrow<'a>(path: &str, content: &'a [u8], shown: &Shown) -> Seen<'a> {
+    let list = |nodes: &CpuSet| Seen::own(Notation::List.text(nodes, content));
+    let counts = || Seen::own(without_counts(path, &String::from_utf8_lossy(content)));
+    let kept = |nodes| Seen::kept(Notation::List, content, nodes, &CpuSet::new());
+    match path.split('/').collect::<Vec<_>>().as_slice() {
+        ["online"] => list(&shown.nodes),
+        ["has_cpu"] => list(&shown.with_cpus),
+        ["has_memory" | "has_normal_memory" | "has_high_memory"] => kept(&shown.memory),
+        ["has_generic_initiator"] => kept(&shown.nodes),
+        [node, name @ ("cpulist" | "cpumap")] => {
+            let cpus = numbered(node, "node").map(|node| shown.cpus_of(node));
+            let notation = match *name {
+                "cpumap" => Notation::Mask,
+                _ => Notation::List,
+            };
+            Seen::own(notation.text(&cpus.unwrap_or_default(), content))
         }
-        ["online" | "possible" | "has_generic_initiator"] => {
-            kept(Notation::List, content, &shown.nodes)
-        }
-        [_, "cpulist"] => kept(Notation::List, content, &shown.cpus),
-        [_, "cpumap"] => kept(Notation::Mask, content, &shown.cpus),
-        [_, "distance"] => Some(distances(&text(), shown)),
-        [_, "numastat"] | [_, "memory_failure", _] => Some(without_counts(path, &text())),
-        [.., "power", name] if name.starts_with("runtime_") && name.ends_with("_time") => {
-            Some(without_counts(path, &text()))
-        }
-        _ => None,
-    };
-    narrowed.map_or(Cow::Borrowed(content), |text| Cow::Owned(text.into_bytes()))
+        [_, "distance"] => Seen::own(distances(&String::from_utf8_lossy(content), shown)),
+        [_, "numastat"] | [_, "memory_failure", _] => counts(),
+        [.., "power", name] if name.starts_with("runtime_") && name.ends_with("_time") => counts(),
+        _ => Seen::host(content),
+    }
 }
 
 /// One distance for each node shown: the kernel has one for each that is online.
 fn distances(text: &str, shown: &Shown) -> String {
-    let columns = text.split_ascii_whitespace().zip(shown.online.iter());
-    let columns = columns.filter(|(_, node)| shown.nodes.contains(*node));
+    let columns = text.split_ascii_whitespace().zip(&shown.online);
+    let columns = columns.filter(|(_, (node, _))| shown.nodes.contains(*node));
     let columns: Vec<&str> = columns.map(|(distance, _)| distance).collect();
     columns.join(" ") + "\n"
 }
@@ -157,7 +170,9 @@ mod tests {
     }
 
     fn seen(path: &str, content: &str, shown: &Shown) -> String {
-        String::from_utf8(narrow(path, content.as_bytes(), shown).into_owned()).unwrap()
+        let seen = narrow(path, content.as_bytes(), shown);
+        assert!(!seen.is_unknown, "{path}");
+        String::from_utf8(seen.content.into_owned()).unwrap()
     }
 
     #[test]
@@ -216,7 +231,7 @@ mod tests {
         let shown = shown("5,8", "2-3");
         for (path, host, expected) in [
             ("online", "0,2-4\n", "2-4\n"),
-            ("possible", "0-7\n", "2-4\n"),
+            ("possible", "0-7\n", "0-7\n"),
             ("has_cpu", "0,2,4\n", "2,4\n"),
             ("has_memory", "0,2-3\n", "2-3\n"),
             ("has_normal_memory", "0,2-3\n", "2-3\n"),
@@ -225,8 +240,27 @@ mod tests {
             ("node2/cpumap", "00f0\n", "0020\n"),
             ("node3/cpulist", "\n", "\n"),
             ("node2/distance", "20 10 30 40\n", "10 30 40\n"),
+            // CPU 5 has just come.
+            ("node2/cpulist", "4,6-7\n", "5\n"),
+            ("node2/cpumap", "00d0\n", "0020\n"),
         ] {
             assert_eq!(seen(path, host, &shown), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_an_unknown_form_is_never_the_hosts() {
+        let shown = shown("5,8", "2-3");
+        for text in ["0-4\n\0", "all\n"] {
+            assert_eq!(seen("node2/cpulist", text, &shown), "5\n");
+            assert_eq!(seen("node2/cpumap", text, &shown), "20\n");
+            assert_eq!(seen("online", text, &shown), "2-4\n");
+            assert_eq!(seen("has_cpu", text, &shown), "2,4\n");
+            for path in ["has_memory", "has_generic_initiator"] {
+                let seen = narrow(path, text.as_bytes(), &shown);
+                assert!(seen.is_unknown, "{path} {text:?}");
+                assert_eq!(*seen.content, *b"\n", "{path} {text:?}");
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! What the views of parts of `/sys` have in common.
 
+use std::borrow::Cow;
+
 use crate::parse::cpu_list::CpuSet;
 
 /// How a file writes its CPUs or nodes.
@@ -25,8 +27,10 @@ pub(super) fn without_counts(path: &str, text: &str) -> String {
         let label_end = match name {
             "time_in_state" => line.find(' ').unwrap_or(0),
             "trans_table" => match line.split_once(':') {
+                // The heading is made of frequencies.
+                Some((label, _)) if ["", "From"].contains(&label.trim()) => line.len(),
                 Some((label, _)) if label.trim().parse::<u64>().is_ok() => label.len(),
-                _ => line.len(),
+                _ => 0,
             },
             _ => 0,
         };
@@ -46,28 +50,80 @@ pub(super) fn without_counts(path: &str, text: &str) -> String {
     zeroed
 }
 
-/// The text with those `shown` only; none if there is nothing to hide.
-pub(super) fn kept(notation: Notation, content: &[u8], shown: &CpuSet) -> Option<String> {
-    let text = std::str::from_utf8(content).ok()?;
-    let cpus = match notation {
-        Notation::List | Notation::Ids => CpuSet::parse("CPU list", text),
-        Notation::Mask => CpuSet::parse_mask("CPU mask", text),
-    };
-    let cpus = cpus.ok()?;
-    if cpus.intersection_len(shown) == cpus.len() {
-        return None;
-    }
-    let cpus = cpus.intersection(shown);
-    let mut narrowed = match notation {
-        Notation::List => cpus.to_string(),
-        Notation::Ids => {
-            let ids: Vec<String> = cpus.iter().map(|cpu| cpu.to_string()).collect();
-            ids.join(" ")
+/// What is to be seen of a file.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Seen<'a> {
+    /// Its content.
+    pub content: Cow<'a, [u8]>,
+    /// Whether the host's text has a form that is not known. The content is then made of
+    /// what the reader is shown, never of the host's text.
+    pub is_unknown: bool,
+}
+
+impl<'a> Seen<'a> {
+    /// The host's own text.
+    pub(super) const fn host(content: &'a [u8]) -> Self {
+        Self {
+            content: Cow::Borrowed(content),
+            is_unknown: false,
         }
-        Notation::Mask => cpus.to_mask(text.matches(|c: char| c.is_ascii_hexdigit()).count()),
-    };
-    narrowed.push_str(text.get(text.trim_end().len()..).unwrap_or_default());
-    Some(narrowed)
+    }
+
+    /// A text that takes the place of the host's.
+    pub(super) fn own(text: String) -> Self {
+        Self {
+            content: Cow::Owned(text.into_bytes()),
+            is_unknown: false,
+        }
+    }
+
+    /// The host's text with those `shown` only. Where it cannot be parsed, `instead`.
+    pub(super) fn kept(
+        notation: Notation,
+        content: &'a [u8],
+        shown: &CpuSet,
+        instead: &CpuSet,
+    ) -> Self {
+        match notation.parse(content) {
+            Some(cpus) if cpus.intersection_len(shown) == cpus.len() => Self::host(content),
+            Some(cpus) => Self::own(notation.text(&cpus.intersection(shown), content)),
+            None => Self {
+                is_unknown: true,
+                ..Self::own(notation.text(instead, content))
+            },
+        }
+    }
+}
+
+impl Notation {
+    fn parse(self, content: &[u8]) -> Option<CpuSet> {
+        let text = std::str::from_utf8(content).ok()?;
+        let cpus = match self {
+            // Some kernels write this for an empty `nohz_full`.
+            Self::List if text.trim() == "(null)" => return Some(CpuSet::new()),
+            Self::List | Self::Ids => CpuSet::parse("CPU list", text),
+            Self::Mask => CpuSet::parse_mask("CPU mask", text),
+        };
+        cpus.ok()
+    }
+
+    /// The set as a line; a mask has the width of the `host`'s one.
+    pub(super) fn text(self, cpus: &CpuSet, host: &[u8]) -> String {
+        let text = match self {
+            Self::List => cpus.to_string(),
+            Self::Ids => {
+                let ids: Vec<String> = cpus.iter().map(|cpu| cpu.to_string()).collect();
+                ids.join(" ")
+            }
+            Self::Mask => {
+                let is_known = self.parse(host).is_some();
+                let digits = host.iter().filter(|byte| byte.is_ascii_hexdigit()).count();
+                let needed = cpus.iter().last().map_or(1, |cpu| cpu / 4 + 1);
+                cpus.to_mask(if is_known { digits } else { needed })
+            }
+        };
+        text + "\n"
+    }
 }
 
 /// The number in a name that is `prefix` and digits; one that is too large is

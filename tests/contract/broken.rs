@@ -103,7 +103,7 @@ const BROKEN_TEXTS: &[(&str, &str, &str, &str)] = &[
     ("C03", "/proc/cpuinfo", "processor\t: 3", "processor\t: 1"),
     ("C04", "/sys/devices/system/cpu/present", "2-3", "0-3"),
     ("C05", "/sys/devices/system/cpu/online", "2-3", "2"),
-    ("C06", "/sys/devices/system/cpu/possible", "2-3", "2"),
+    ("C06", "/sys/devices/system/cpu/possible", "0-7", "2-3"),
     ("C06", "/sys/devices/system/cpu/offline", "\n", "3\n"),
     ("C07", "/sys/devices/system/cpu/cpu2/online", "1", "0"),
     ("C08", "/sys/devices/system/cpu/online", "2-3", "2"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::common::Cgroup;
-use crate::common::figures::{keyed, try_cpu_list};
+use crate::common::figures::{cpu_list, keyed, try_cpu_list};
 
 /// The cgroup's limits and accounting at one instant.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -15,6 +15,8 @@ pub struct Truth {
     pub cpus: BTreeSet<u32>,
     /// CPUs that its threads may run on.
     pub cpuset: BTreeSet<u32>,
+    /// CPUs that the host's kernel has room for.
+    pub possible: BTreeSet<u32>,
     /// To block devices.
     pub written_bytes: u64,
     /// `MemAvailable` of the host.
@@ -31,6 +33,7 @@ fn join<T: ToString>(parts: impl IntoIterator<Item = T>) -> String {
 impl Truth {
     pub fn of(cgroup: &Cgroup) -> Self {
         let meminfo = std::fs::read_to_string("/proc/meminfo").expect("the host's meminfo");
+        let possible = std::fs::read_to_string("/sys/devices/system/cpu/possible");
         let keys = meminfo.lines().filter_map(|line| line.split(':').next());
         Self {
             memory_limit_bytes: cgroup.memory_limit_bytes(),
@@ -38,6 +41,7 @@ impl Truth {
             cpu_seconds: cgroup.cpu_time().as_secs_f64(),
             cpus: cgroup.cpus_to_show(),
             cpuset: cgroup.cpuset(),
+            possible: cpu_list(&possible.expect("the host's possible CPUs")),
             written_bytes: cgroup.written_bytes(),
             host_available_kb: keyed(&meminfo)["MemAvailable"],
             host_keys: keys.map(str::to_owned).collect(),
@@ -53,6 +57,7 @@ impl Truth {
             self.cpu_seconds.to_string(),
             join(&self.cpus),
             join(&self.cpuset),
+            join(&self.possible),
             self.written_bytes.to_string(),
             self.host_available_kb.to_string(),
             join(&self.host_keys),
@@ -68,6 +73,7 @@ impl Truth {
             cpu_seconds: words.next()?.parse().ok()?,
             cpus: try_cpu_list(words.next()?)?,
             cpuset: try_cpu_list(words.next()?)?,
+            possible: try_cpu_list(words.next()?)?,
             written_bytes: words.next()?.parse().ok()?,
             host_available_kb: words.next()?.parse().ok()?,
             host_keys: words.next()?.split(',').map(str::to_owned).collect(),
@@ -83,6 +89,7 @@ fn a_truth_is_read_back_as_it_was_written() {
         cpu_seconds: 1.25,
         cpus: [2].into(),
         cpuset: [2, 3].into(),
+        possible: [0, 1, 2, 3].into(),
         written_bytes: 7,
         host_available_kb: 9,
         host_keys: vec!["MemTotal".to_owned(), "Active(anon)".to_owned()],

@@ -199,7 +199,7 @@ fn the_tools_of_procps_sysstat_and_busybox_show_the_container() {
         "not a pid of the container: {load}"
     );
 
-    for list in ["online", "present", "possible"] {
+    for list in ["online", "present"] {
         assert_eq!(
             tool(&format!("cat /sys/devices/system/cpu/{list}")).trim(),
             cpu.to_string(),

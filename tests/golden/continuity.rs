@@ -94,8 +94,8 @@ impl Server {
 impl Shown {
     fn total(&self) -> Times {
         let sum = |part: fn(&Times) -> u64| {
-            let parts = self.activity.cpus.iter().map(|cpu| part(&cpu.times));
-            parts.sum()
+            let cpus = self.activity.cpus.iter().chain(&self.activity.away);
+            cpus.map(|cpu| part(&cpu.times)).sum()
         };
         Times {
             user_nsec: sum(|times| times.user_nsec),
@@ -343,6 +343,32 @@ fn another_set_of_cpus_after_a_takeover_takes_no_time_away() {
     let after = Server::start(&tree, resumed(&file)).read(AGE_NSEC);
     assert_eq!(after.activity.cpus[0].id, 2);
     after.assert_follows(&before);
+}
+
+#[test]
+fn a_cpu_that_comes_back_after_takeovers_goes_on_where_it_was() {
+    let tree = Tree::copy_of("debian13-v2");
+    let file = journal_file();
+    let read = |cpus: &str| {
+        write(&tree, &format!("{V2}/cpuset.cpus.effective"), cpus);
+        Server::start(&tree, resumed(&file)).read(AGE_NSEC)
+    };
+    let before = read("0\n");
+    let elsewhere = read("1,3\n");
+    let after = read("0\n");
+    elsewhere.assert_follows(&before);
+    after.assert_follows(&elsewhere);
+    let times = |shown: &Shown| {
+        let cpu = shown.activity.cpus[0];
+        assert_eq!(cpu.id, 0);
+        [
+            cpu.times.user_nsec,
+            cpu.times.system_nsec,
+            cpu.times.idle_nsec,
+        ]
+    };
+    let (old, new) = (times(&before), times(&after));
+    assert!(old[2] > 0 && old.iter().zip(&new).all(|(old, new)| old <= new));
 }
 
 #[test]

@@ -13,6 +13,7 @@
 mod accounts;
 mod bad_input;
 mod continuity;
+mod hotplug;
 mod nodes;
 mod texts;
 mod tree;

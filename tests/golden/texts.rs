@@ -5,7 +5,7 @@ use std::fs;
 use std::sync::Arc;
 
 use lxcfs::container::apportion::Apportioned;
-use lxcfs::container::cpu_time::CpuTime;
+use lxcfs::container::cpu_time::{Away, CpuTime};
 use lxcfs::container::load::Load;
 use lxcfs::container::policy::Policy;
 use lxcfs::container::{Container, Containers, CpuView, Journal, TICK_NSEC};
@@ -118,6 +118,7 @@ impl Texts {
         self.put("stat", |out| {
             let input = view::stat::Input {
                 cpus: cpu.cpus(),
+                away: &[],
                 interrupts: counters.get(0),
                 interrupt_columns: stat.interrupt_columns,
                 context_switches: counters.get(1),
@@ -241,7 +242,7 @@ fn activity(
         .unwrap()
         .unwrap_or_default();
     let mut cpu = CpuTime::new(started_nsec);
-    cpu.advance(now_nsec, shown, &usage);
+    cpu.advance(now_nsec, shown, &usage, &mut Away::default());
 
     let stat = host.stat();
     let mut counted = vec![

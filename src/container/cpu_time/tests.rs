@@ -29,7 +29,12 @@ fn sum_nsec(times: &Times) -> u64 {
 #[test]
 fn first_read_covers_the_whole_life() {
     let mut time = CpuTime::new(100 * SEC);
-    time.advance(110 * SEC, &cpus("2-3"), &usage(3 * SEC, SEC, 0));
+    time.advance(
+        110 * SEC,
+        &cpus("2-3"),
+        &usage(3 * SEC, SEC, 0),
+        &mut Away::default(),
+    );
     let ids: Vec<usize> = time.cpus().iter().map(|cpu| cpu.id).collect();
     assert_eq!(ids, [2, 3]);
     assert_eq!(
@@ -50,7 +55,7 @@ fn niced_time_is_not_shown_twice() {
         nice_nsec: Some(2 * SEC),
         ..usage(3 * SEC, 0, 0)
     };
-    time.advance(10 * SEC, &cpus("0"), &usage);
+    time.advance(10 * SEC, &cpus("0"), &usage, &mut Away::default());
     assert_eq!(time.total().nice_nsec, 2 * SEC);
     assert_eq!(time.total().user_nsec, SEC);
 }
@@ -58,7 +63,12 @@ fn niced_time_is_not_shown_twice() {
 #[test]
 fn use_from_before_the_container_is_cut_to_its_capacity() {
     let mut time = CpuTime::new(0);
-    time.advance(2 * SEC, &cpus("0"), &usage(60 * SEC, 40 * SEC, 0));
+    time.advance(
+        2 * SEC,
+        &cpus("0"),
+        &usage(60 * SEC, 40 * SEC, 0),
+        &mut Away::default(),
+    );
     let total = time.total();
     assert_eq!(
         (total.user_nsec, total.system_nsec),
@@ -66,19 +76,29 @@ fn use_from_before_the_container_is_cut_to_its_capacity() {
     );
     assert_eq!(total.idle_nsec, 0);
     // One second is made up for, the rest is forgotten.
-    time.advance(12 * SEC, &cpus("0"), &usage(60 * SEC, 40 * SEC, 0));
+    time.advance(
+        12 * SEC,
+        &cpus("0"),
+        &usage(60 * SEC, 40 * SEC, 0),
+        &mut Away::default(),
+    );
     assert_eq!(used_nsec(&time.total()), 3 * SEC);
 }
 
 #[test]
 fn use_from_before_cpus_were_taken_away_is_not_lost() {
     let mut time = CpuTime::new(0);
-    time.advance(10 * SEC, &cpus("0-3"), &usage(40 * SEC, 0, 0));
+    let mut away = Away::default();
+    let mut all = |now_nsec, shown: &str, used_nsec| {
+        time.advance(now_nsec, &cpus(shown), &usage(used_nsec, 0, 0), &mut away);
+        let mut total = time.total();
+        total.add(&away.total());
+        total
+    };
+    all(10 * SEC, "0-3", 40 * SEC);
     // Taken away after 9 of these 10 seconds.
-    time.advance(20 * SEC, &cpus("0"), &usage(77 * SEC, 0, 0));
-    assert_eq!(used_nsec(&time.total()), 77 * SEC);
-    time.advance(30 * SEC, &cpus("0"), &usage(77 * SEC, 0, 0));
-    assert_eq!(sum_nsec(&time.total()), (77 + 10) * SEC);
+    assert_eq!(used_nsec(&all(20 * SEC, "0", 77 * SEC)), 77 * SEC);
+    assert_eq!(sum_nsec(&all(30 * SEC, "0", 77 * SEC)), (77 + 10) * SEC);
 }
 
 /// A busy loop under a quota of half a CPU, as the kernel accounts it: the
@@ -95,7 +115,12 @@ fn half_a_cpu_under_load_is_half_busy_and_half_stolen_at_any_rate_of_reading() {
         let mut time = CpuTime::new(0);
         for now_msec in (0..=60_000_u64).step_by(interval_msec) {
             let now_nsec = now_msec * MSEC;
-            time.advance(now_nsec, &cpus("0"), &half_a_cpu(now_nsec));
+            time.advance(
+                now_nsec,
+                &cpus("0"),
+                &half_a_cpu(now_nsec),
+                &mut Away::default(),
+            );
         }
         let total = time.total();
         let percent = |nsec: u64| nsec * 100 / sum_nsec(&total);
@@ -107,9 +132,19 @@ fn half_a_cpu_under_load_is_half_busy_and_half_stolen_at_any_rate_of_reading() {
 #[test]
 fn throttling_beyond_the_idle_capacity_does_not_linger() {
     let mut time = CpuTime::new(0);
-    time.advance(SEC, &cpus("0"), &usage(SEC / 2, 0, 7 * SEC));
+    time.advance(
+        SEC,
+        &cpus("0"),
+        &usage(SEC / 2, 0, 7 * SEC),
+        &mut Away::default(),
+    );
     assert_eq!(time.total().steal_nsec, SEC / 2);
-    time.advance(3 * SEC, &cpus("0"), &usage(SEC / 2, 0, 7 * SEC));
+    time.advance(
+        3 * SEC,
+        &cpus("0"),
+        &usage(SEC / 2, 0, 7 * SEC),
+        &mut Away::default(),
+    );
     assert_eq!(time.total().steal_nsec, SEC / 2 + STEAL_CARRY_NSEC);
 }
 
@@ -119,7 +154,7 @@ fn frequent_reading_neither_loses_nor_invents_time() {
     for step in 1..=100_000_u64 {
         let now_nsec = step * 1_000_003;
         let usage = usage(now_nsec / 3, now_nsec / 7, 0);
-        time.advance(now_nsec, &cpus("0-2"), &usage);
+        time.advance(now_nsec, &cpus("0-2"), &usage, &mut Away::default());
     }
     let now_nsec = 100_000 * 1_000_003;
     let total = time.total();
@@ -140,6 +175,7 @@ fn system_time_counted_in_whole_ticks_is_not_lost_at_frequent_reading() {
             now_msec * MSEC,
             &cpus("0"),
             &usage(user_nsec, system_nsec, 0),
+            &mut Away::default(),
         );
     }
     let total = time.total();
@@ -153,9 +189,19 @@ fn system_time_counted_in_whole_ticks_is_not_lost_at_frequent_reading() {
 #[test]
 fn a_burst_on_more_cpus_than_are_shown_is_made_up_for() {
     let mut time = CpuTime::new(0);
-    time.advance(10 * MSEC, &cpus("0"), &usage(80 * MSEC, 0, 0));
+    time.advance(
+        10 * MSEC,
+        &cpus("0"),
+        &usage(80 * MSEC, 0, 0),
+        &mut Away::default(),
+    );
     assert_eq!(time.total().user_nsec, 10 * MSEC);
-    time.advance(100 * MSEC, &cpus("0"), &usage(80 * MSEC, 0, 0));
+    time.advance(
+        100 * MSEC,
+        &cpus("0"),
+        &usage(80 * MSEC, 0, 0),
+        &mut Away::default(),
+    );
     assert_eq!(time.total().user_nsec, 80 * MSEC);
     assert_eq!(time.total().idle_nsec, 20 * MSEC);
 }
@@ -163,9 +209,24 @@ fn a_burst_on_more_cpus_than_are_shown_is_made_up_for() {
 #[test]
 fn a_new_cgroup_with_smaller_counters_counts_from_there() {
     let mut time = CpuTime::new(0);
-    time.advance(10 * SEC, &cpus("0"), &usage(6 * SEC, 0, 2 * SEC));
-    time.advance(11 * SEC, &cpus("0"), &usage(SEC, 0, SEC));
-    time.advance(12 * SEC, &cpus("0"), &usage(SEC + SEC / 2, 0, SEC));
+    time.advance(
+        10 * SEC,
+        &cpus("0"),
+        &usage(6 * SEC, 0, 2 * SEC),
+        &mut Away::default(),
+    );
+    time.advance(
+        11 * SEC,
+        &cpus("0"),
+        &usage(SEC, 0, SEC),
+        &mut Away::default(),
+    );
+    time.advance(
+        12 * SEC,
+        &cpus("0"),
+        &usage(SEC + SEC / 2, 0, SEC),
+        &mut Away::default(),
+    );
     assert_eq!(time.total().user_nsec, 6 * SEC + SEC / 2);
     assert_eq!(time.total().steal_nsec, 2 * SEC);
     assert_eq!(sum_nsec(&time.total()), 12 * SEC);
@@ -177,11 +238,17 @@ fn readings_that_overtake_each_other_are_not_counted_twice() {
     for step in 100..=1_000_u64 {
         let now_nsec = step * 10 * MSEC;
         let late_nsec = now_nsec - 9 * MSEC;
-        time.advance(now_nsec, &cpus("0"), &usage(now_nsec / 2, 0, now_nsec / 4));
+        time.advance(
+            now_nsec,
+            &cpus("0"),
+            &usage(now_nsec / 2, 0, now_nsec / 4),
+            &mut Away::default(),
+        );
         time.advance(
             late_nsec,
             &cpus("0"),
             &usage(late_nsec / 2, 0, late_nsec / 4),
+            &mut Away::default(),
         );
     }
     let total = time.total();
@@ -195,7 +262,7 @@ fn measured_use_stays_on_its_cpu_and_hidden_use_goes_where_there_is_room() {
         per_cpu_nsec: Some(vec![9 * SEC, SEC, 0, 2 * SEC]),
         ..usage(12 * SEC, 0, 0)
     };
-    time.advance(10 * SEC, &cpus("0-1"), &usage);
+    time.advance(10 * SEC, &cpus("0-1"), &usage, &mut Away::default());
     let used: Vec<u64> = time
         .cpus()
         .iter()
@@ -205,31 +272,49 @@ fn measured_use_stays_on_its_cpu_and_hidden_use_goes_where_there_is_room() {
 }
 
 #[test]
-fn the_sum_survives_a_change_of_cpus() {
+fn a_cpu_that_comes_back_goes_on_where_it_was() {
     let mut time = CpuTime::new(0);
-    time.advance(10 * SEC, &cpus("0-3"), &usage(8 * SEC, 0, 0));
-    time.advance(10 * SEC, &cpus("2-3"), &usage(8 * SEC, 0, 0));
-    let sums: Vec<(usize, u64)> = time
-        .cpus()
-        .iter()
-        .map(|cpu| (cpu.id, sum_nsec(&cpu.times)))
-        .collect();
-    assert_eq!(sums, [(2, 30 * SEC), (3, 10 * SEC)]);
-    time.advance(11 * SEC, &cpus("1-3"), &usage(8 * SEC, 0, 0));
-    assert_eq!(sum_nsec(&time.cpus()[0].times), SEC, "a CPU that returns");
-    assert_eq!(sum_nsec(&time.total()), 43 * SEC);
+    let mut away = Away::default();
+    let mut sums = |now_nsec, shown: &str| {
+        time.advance(now_nsec, &cpus(shown), &usage(8 * SEC, 0, 0), &mut away);
+        let sum = |cpu: &Cpu| (cpu.id, sum_nsec(&cpu.times));
+        let shown: Vec<_> = time.cpus().iter().map(sum).collect();
+        (shown, sum_nsec(&away.total()))
+    };
+    let all = (0..4).map(|id| (id, 10 * SEC)).collect();
+    assert_eq!(sums(10 * SEC, "0-3"), (all, 0));
+    let two = vec![(2, 10 * SEC), (3, 10 * SEC)];
+    assert_eq!(sums(10 * SEC, "2-3"), (two, 20 * SEC));
+    let three = vec![(1, 11 * SEC), (2, 11 * SEC), (5, SEC)];
+    assert_eq!(sums(11 * SEC, "1-2,5"), (three, 20 * SEC));
+    assert_eq!(sums(13 * SEC, "0"), (vec![(0, 12 * SEC)], 33 * SEC));
 }
 
 #[test]
 fn no_cpus_or_a_clock_that_goes_back_change_nothing() {
     let mut time = CpuTime::new(5 * SEC);
-    time.advance(6 * SEC, &CpuSet::new(), &usage(SEC, 0, 0));
+    time.advance(
+        6 * SEC,
+        &CpuSet::new(),
+        &usage(SEC, 0, 0),
+        &mut Away::default(),
+    );
     assert_eq!(time.total(), Times::default());
-    time.advance(6 * SEC, &cpus("0"), &usage(SEC, 0, 0));
+    time.advance(6 * SEC, &cpus("0"), &usage(SEC, 0, 0), &mut Away::default());
     let before = time.total();
-    time.advance(3 * SEC, &CpuSet::new(), &usage(SEC, 0, 0));
+    time.advance(
+        3 * SEC,
+        &CpuSet::new(),
+        &usage(SEC, 0, 0),
+        &mut Away::default(),
+    );
     assert_eq!(time.total(), before);
-    time.advance(7 * SEC, &CpuSet::new(), &usage(SEC, 0, 0));
+    time.advance(
+        7 * SEC,
+        &CpuSet::new(),
+        &usage(SEC, 0, 0),
+        &mut Away::default(),
+    );
     assert_eq!(sum_nsec(&time.total()), 2 * SEC);
 }
 
@@ -288,30 +373,40 @@ proptest! {
         steps in proptest::collection::vec(step(), 1..40),
     ) {
         let mut time = CpuTime::new(0);
+        let mut away = Away::default();
         let mut now_nsec = 0;
         let mut pending_nsec = 0;
         for step in steps {
-            let before = time.clone();
+            let before = (time.clone(), away.clone());
             now_nsec += step.elapsed_nsec;
             pending_nsec += step.elapsed_nsec;
             let shown: CpuSet = (step.first_cpu..step.first_cpu + step.cpus).collect();
-            time.advance(now_nsec, &shown, &step.usage);
+            time.advance(now_nsec, &shown, &step.usage, &mut away);
             if time.cpus().is_empty() {
                 continue;
             }
             // More than by the CPUs now only as far as there were more before.
             let count = time.cpus().len() as u64;
-            let most = pending_nsec * count.max(before.cpus().len() as u64);
+            let most = pending_nsec * count.max(before.0.cpus().len() as u64);
             let least = pending_nsec * count;
-            let grown = sum_nsec(&time.total()) - sum_nsec(&before.total());
+            let total = |time: &CpuTime, away: &Away| {
+                let mut total = time.total();
+                total.add(&away.total());
+                total
+            };
+            let (old, new) = (total(&before.0, &before.1), total(&time, &away));
+            let grown = sum_nsec(&new) - sum_nsec(&old);
             let rounding = if most > least { count } else { 0 };
             prop_assert!((least..=most + rounding).contains(&grown));
             pending_nsec = 0;
-            prop_assert!(not_less(&before.total(), &time.total()));
-            for old in before.cpus() {
-                let same = time.cpus().iter().find(|cpu| cpu.id == old.id);
-                prop_assert!(same.is_none_or(|new| not_less(&old.times, &new.times)));
+            prop_assert!(not_less(&old, &new));
+            for old in before.0.cpus().iter().copied().chain(before.1.cpus()) {
+                let mut now = time.cpus().iter().copied().chain(away.cpus());
+                let new = now.find(|cpu| cpu.id == old.id).unwrap();
+                prop_assert!(not_less(&old.times, &new.times));
             }
+            let shown_only = |cpu: &Cpu| away.cpus().all(|other| other.id != cpu.id);
+            prop_assert!(time.cpus().iter().all(shown_only));
         }
     }
 
@@ -332,7 +427,7 @@ proptest! {
             cgroup.user_nsec += used - system;
             // All of it measured on CPUs of which some are not shown.
             cgroup.per_cpu_nsec = per_cpu.then(|| vec![used / 2; 2 * count]);
-            time.advance(now_nsec, &shown, &cgroup);
+            time.advance(now_nsec, &shown, &cgroup, &mut Away::default());
             prop_assert_eq!(time.total().user_nsec, cgroup.user_nsec);
             prop_assert_eq!(time.total().system_nsec, cgroup.system_nsec);
         }

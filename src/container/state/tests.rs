@@ -26,7 +26,8 @@ fn advance(state: &mut State, now_nsec: u64, figures: &[u64; 6]) {
         per_cpu_nsec: (system % 2 == 0).then(|| vec![user, system, nice]),
     };
     let shown: CpuSet = (0..1 + (nice % 70) as usize).collect();
-    state.cpu.advance(now_nsec, &shown, &usage);
+    let away = &mut state.cpus_away;
+    state.cpu.advance(now_nsec, &shown, &usage, away);
     state.counters.advance(user, host, &[host, reads, nice]);
     let io = DeviceIo {
         major: 8,
@@ -103,10 +104,12 @@ proptest! {
         let bytes = stored(&state);
         let cut = cut.index(bytes.len());
         let mut later = Vec::new();
+        state.cpus_away.store(&mut later);
+        let cpus_away = bytes.len() - later.len();
         state.highest_pid.store(&mut later);
         let highest_pid = bytes.len() - later.len();
         state.vm_counters.store(&mut later);
-        if ![bytes.len() - later.len(), highest_pid].contains(&cut) {
+        if ![bytes.len() - later.len(), highest_pid, cpus_away].contains(&cut) {
             prop_assert_eq!(State::restore(&mut &bytes[..cut]), None);
         }
     }
@@ -169,8 +172,8 @@ fn a_record_of_an_earlier_release_is_understood() {
 fn a_record_of_another_layout_has_another_version() {
     let mut state = State::new(5);
     advance(&mut state, 1 << 33, &[2, 2, 2, 2, 2, 2]);
-    let (vm_counters, highest_pid) = (8 + 51 * 16, 8);
-    let length = 853 + vm_counters + highest_pid;
+    let (vm_counters, highest_pid, cpus_away) = (8 + 51 * 16, 8, 8);
+    let length = 853 + vm_counters + highest_pid + cpus_away;
     assert_eq!((VERSION, stored(&state).len()), (1, length));
 }
 

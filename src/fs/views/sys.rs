@@ -8,7 +8,8 @@ use super::super::tree::ProcFile;
 use super::{Views, shows_host};
 use crate::container::Reader;
 use crate::container::apportion::Disk;
-use crate::host::page_kb;
+use crate::host::{NumaNode, page_kb};
+use crate::parse::cpu_list::CpuSet;
 use crate::parse::keyed::DeviceNumber;
 use crate::parse::meminfo::MemInfo;
 use crate::view::{node_memory, sys_node};
@@ -28,8 +29,12 @@ impl Views {
                 return Ok(None);
             }
             let memory = resolved.container.memory_nodes(&self.host)?;
-            let cpus = self.shown(known)?;
-            Ok(Some(sys_node::Shown::new(&self.host.nodes(), cpus, memory)))
+            let has_cpus = |nodes: &Vec<NumaNode>, cpus: &CpuSet| {
+                let found = nodes.iter().map(|node| node.cpus.intersection_len(cpus));
+                found.sum::<usize>() == cpus.len()
+            };
+            let (nodes, cpus) = self.of_cpus_shown(known, || self.host.nodes(), has_cpus)?;
+            Ok(Some(sys_node::Shown::new(&nodes, cpus, memory)))
         })
     }
 
