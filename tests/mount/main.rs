@@ -11,6 +11,7 @@
     clippy::unwrap_used
 )]
 
+mod abi;
 mod calls;
 #[path = "../common/mod.rs"]
 mod common;
