@@ -12,6 +12,8 @@ use toml::Spanned;
 
 use crate::cli::{CpuChoice, UptimeOrigin};
 use crate::container::policy::{Change, Options, Policy, Rule};
+use crate::session::in_force::MOST_BYTES;
+use crate::sys::file::read_small;
 
 /// Where the file lies unless the command line says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/lxcfs/lxcfs.toml";
@@ -98,7 +100,7 @@ impl Config {
 /// # Errors
 /// When it cannot be read.
 pub fn read(path: Option<&Path>) -> Result<String, Error> {
-    match std::fs::read_to_string(location(path)) {
+    match read_small(location(path), MOST_BYTES) {
         Err(error) if path.is_none() && error.kind() == io::ErrorKind::NotFound => {
             Ok(String::new())
         }

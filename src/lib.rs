@@ -1,7 +1,7 @@
 //! Container-aware `/proc` and `/sys` views, served through FUSE.
 //!
 //! `docs/ARCHITECTURE.md` is the map. Imports run downwards only:
-//! `commands -> {doctor, nri} -> {attach, remount} -> places -> session -> ops -> fs -> {container, view} -> {cgroup, host} -> parse`,
+//! `commands -> doctor -> daemon -> nri -> {attach, remount} -> places -> session -> ops -> fs -> {container, view} -> {cgroup, host} -> parse`,
 //! with [`sys`], the thin layer of system calls, below all of them.
 
 pub mod attach;
@@ -10,6 +10,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod container;
+pub mod daemon;
 pub mod doctor;
 pub mod fs;
 pub mod host;

@@ -13,7 +13,7 @@ mod wanted;
 mod within;
 
 pub use self::catalog::{Binding, Part, bindings};
-pub use self::wanted::{Stage, Wanted, program};
+pub use self::wanted::{INSTALLED, Stage, Wanted, program};
 
 /// Where the one daemon of a host is mounted by custom.
 pub const USUAL: &str = "/var/lib/lxcfs";

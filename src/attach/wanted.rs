@@ -15,7 +15,7 @@ use super::within::within;
 use super::{Binding, Part, USUAL, bindings};
 
 /// Where packages put the program.
-const INSTALLED: &str = "/usr/bin/lxcfs";
+pub const INSTALLED: &str = "/usr/bin/lxcfs";
 
 /// What is attached, from where, and whether a container may start without it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -359,6 +359,12 @@ pub struct RemountArgs {
     #[arg(long)]
     pub dry_run: bool,
 
+    /// Replace files of the lxcfs at DIR too, though that is alive
+    ///
+    /// Waits until there is one at MOUNTPOINT.
+    #[arg(long, value_name = "DIR")]
+    pub from: Option<PathBuf>,
+
     /// Where the lxcfs is mounted whose files the containers get
     #[arg(default_value = USUAL)]
     pub mountpoint: PathBuf,

@@ -18,7 +18,7 @@ use nix::unistd::geteuid;
 use sd_notify::NotifyState;
 
 use super::pid_file::PidFile;
-use super::{installed, serve};
+use super::{compatible, installed, serve};
 use crate::cli::DaemonArgs;
 use crate::config;
 use crate::ops;
@@ -65,7 +65,7 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
     // One that was executed as /proc/self/exe has another name.
     prctl::set_name(NAME).context("cannot set the name of this process")?;
     let installed = installed::path()?;
-    report_compatible_options(args);
+    compatible::report(args);
     holder::block_signals().context("cannot block signals")?;
     let pid_file = PidFile::lock(
         &args
@@ -90,7 +90,7 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
             resumes,
             views_off,
         };
-        let mut holder = holder(&installed, &mount, &held, beginning, is_anew)?;
+        let mut holder = holder(&installed, &mount, &held, &args.options, beginning, is_anew)?;
         let outcome = holder.run();
         views_off = holder.views_off();
         if !matches!(outcome, Ok(Outcome::Disconnected)) || !was_aborted(&mount) {
@@ -128,6 +128,7 @@ fn holder(
     installed: &Path,
     mount: &Mount,
     held: &Held,
+    options: &[String],
     beginning: Beginning,
     is_anew: bool,
 ) -> anyhow::Result<Holder<Manager>> {
@@ -137,6 +138,9 @@ fn holder(
     let manager = Manager {
         program: installed.to_owned(),
         mountpoint: mount.mountpoint().to_owned(),
+        options: options.to_vec(),
+        connection: held.connection.try_clone()?,
+        minor: held.minor,
         interval: beginning.patience / 4,
         pinged: Instant::now(),
         repairs: is_anew,
@@ -223,10 +227,17 @@ fn connect(
             log::info!("going on with what is mounted at {}", mountpoint.display());
             return Ok((mount, held, true));
         }
-        log::warn!(
-            "what was served before is not mounted at {}; mounting anew",
-            mountpoint.display()
-        );
+        // Containers have its files still.
+        match Mount::again(mountpoint, &args.options, &held.connection, held.minor) {
+            Ok(mount) => {
+                log::info!("mounted once more at {}", mountpoint.display());
+                return Ok((mount, held, true));
+            }
+            Err(error) => log::warn!(
+                "what was served before cannot be mounted at {} again ({error:#}); mounting anew",
+                mountpoint.display()
+            ),
+        }
         forget(true, &held);
     }
     // A later server makes do with the last good one.
@@ -278,6 +289,9 @@ fn become_installed(path: &Path, held: &Held, views_off: bool) -> anyhow::Result
 struct Manager {
     program: PathBuf,
     mountpoint: PathBuf,
+    options: Vec<String>,
+    connection: OwnedFd,
+    minor: u32,
     interval: Duration,
     pinged: Instant,
     /// Whether containers are to be given this mount as soon as it answers.
@@ -285,6 +299,22 @@ struct Manager {
 }
 
 impl Manager {
+    /// Mounts once more what somebody has unmounted while containers had its files.
+    fn mount_again(&self) {
+        if Mount::is_at(&self.mountpoint, self.minor) {
+            return;
+        }
+        match Mount::again(
+            &self.mountpoint,
+            &self.options,
+            &self.connection,
+            self.minor,
+        ) {
+            Ok(mount) => mount.leave(),
+            Err(error) => log::warn!("cannot mount once more: {error:#}"),
+        }
+    }
+
     /// Has `lxcfs remount` give containers files of the new mount. The holder waits for all of
     /// its children.
     fn repair(&self) {
@@ -326,6 +356,7 @@ impl Owner for Manager {
         match installed::version_of(&self.program) {
             Ok(version) => {
                 log::info!("going on with {path}, version {version}");
+                self.mount_again();
                 true
             }
             Err(error) => {
@@ -333,48 +364,5 @@ impl Owner for Manager {
                 false
             }
         }
-    }
-}
-
-fn report_compatible_options(args: &DaemonArgs) {
-    let given = [
-        (
-            args.foreground,
-            "--foreground",
-            "the daemon always stays in the foreground",
-        ),
-        (
-            args.enable_loadavg,
-            "--enable-loadavg",
-            "load averages are the container's by default",
-        ),
-        (
-            args.enable_cfs,
-            "--enable-cfs",
-            "--cpu-view=quota is the default",
-        ),
-        (
-            args.enable_pidfd,
-            "--enable-pidfd",
-            "readers are always identified safely",
-        ),
-        (
-            args.enable_psi_poll,
-            "--enable-psi-poll",
-            "triggers can always be polled",
-        ),
-        (
-            args.enable_cgroup,
-            "--enable-cgroup",
-            "the kernel's cgroup namespaces replace it",
-        ),
-        (
-            args.single_threaded,
-            "-s",
-            "several readers are always served at once",
-        ),
-    ];
-    for (_, option, reason) in given.into_iter().filter(|(given, ..)| *given) {
-        log::info!("{option} has no effect: {reason}");
     }
 }

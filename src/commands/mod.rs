@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod cdi;
+mod compatible;
 pub mod daemon;
 pub mod deploy;
 pub mod doctor;

@@ -1,13 +1,15 @@
 //! The pid file.
 
 use std::io::{Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use nix::unistd::getpid;
+use nix::unistd::{geteuid, getpid};
+
+use crate::places::trust;
 
 /// The file that tells the daemon's pid, locked as long as it runs.
 pub(super) struct PidFile {
@@ -32,18 +34,25 @@ impl PidFile {
             .create(true)
             .truncate(false)
             .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
             .open(path)
             .with_context(|| format!("cannot open the pid file {shown}"))?;
+        let metadata = file.metadata().context("cannot look at the pid file")?;
+        let is_own = metadata.uid() == geteuid().as_raw() && metadata.nlink() == 1;
+        ensure!(
+            metadata.is_file() && is_own,
+            "{shown} is no file that only this user has; name another --pidfile"
+        );
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => Ok(Self {
                 path: path.to_owned(),
                 file,
             }),
             Err((_, Errno::EWOULDBLOCK)) => {
-                let holder = std::fs::read_to_string(path).unwrap_or_default();
+                let holder = trust::named_by(path).map(|pid| format!(" (pid {pid})"));
                 bail!(
-                    "another lxcfs (pid {}) holds {shown}; stop it first, or give this one its own --pidfile",
-                    holder.trim()
+                    "another lxcfs{} holds {shown}; stop it first, or give this one its own --pidfile",
+                    holder.unwrap_or_default()
                 )
             }
             Err((_, errno)) => {

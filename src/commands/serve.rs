@@ -80,12 +80,17 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
         .serving_fds(server::thread_count())
         .context("cannot open further fds of the FUSE connection")?;
 
-    let Order::Start { before, views_off } = control.next_order(pid)? else {
+    let Order::Start {
+        before,
+        mut views_off,
+    } = control.next_order(pid)?
+    else {
         return Ok(ExitCode::SUCCESS);
     };
     if views_off {
         views.toggle();
     }
+    settings.note(views_off, held.minor);
     let death = match before {
         control::Death::InOrder => Death::Ended,
         control::Death::Killed => Death::Killed,
@@ -127,6 +132,8 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
         match control.next_order(pid)? {
             Order::Toggle => {
                 views.toggle();
+                views_off = !views_off;
+                settings.note(views_off, held.minor);
             }
             Order::Reload => match settings.policy() {
                 Ok(policy) => {

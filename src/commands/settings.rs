@@ -1,26 +1,21 @@
 //! What the configuration file and the command line say together, and the last good state of
 //! it.
 
-use std::fs::File;
-use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::cli::DaemonArgs;
+use crate::cli::{DaemonArgs, VERSION};
 use crate::config::{self, Config, Error};
 use crate::container::policy::{Change, Policy};
-
-/// Longest text that is kept.
-const MOST_BYTES: usize = 1 << 20;
+use crate::session::in_force::{InForce, State};
 
 /// A server's settings.
 #[derive(Debug)]
 pub(super) struct Settings {
     path: Option<PathBuf>,
     given: Change,
-    /// The last text that was good, after its length in eight bytes.
-    kept: File,
+    /// The last text that was good.
+    kept: InForce,
 }
 
 impl Settings {
@@ -30,7 +25,7 @@ impl Settings {
         Self {
             path: args.config.clone(),
             given: args.given(),
-            kept: kept.into(),
+            kept: InForce::new(kept),
         }
     }
 
@@ -43,7 +38,7 @@ impl Settings {
     pub(super) fn policy(&self) -> Result<Policy, Error> {
         let text = config::read(self.path.as_deref())?;
         let config = Config::parse(&text, self.path())?;
-        if let Err(error) = self.keep(&text) {
+        if let Err(error) = self.kept.keep(&text) {
             log::warn!("a later server will not know this configuration: {error}");
         }
         Ok(config.policy(&self.given))
@@ -54,29 +49,24 @@ impl Settings {
     pub(super) fn policy_at_start(&self) -> Policy {
         self.policy().unwrap_or_else(|error| {
             log::error!("{error}; what was read before stays in force");
-            self.kept()
+            self.kept
+                .text()
                 .and_then(|text| Config::parse(&text, self.path()).ok())
                 .unwrap_or_default()
                 .policy(&self.given)
         })
     }
 
-    fn keep(&self, text: &str) -> io::Result<()> {
-        if text.len() > MOST_BYTES {
-            return Err(io::ErrorKind::FileTooLarge.into());
+    /// Notes what this server is and does, for those who ask.
+    pub(super) fn note(&self, views_off: bool, minor: u32) {
+        let state = State {
+            version: VERSION.to_owned(),
+            views_off,
+            minor,
+        };
+        if let Err(error) = self.kept.note(&state) {
+            log::debug!("cannot note the state: {error}");
         }
-        let mut content = (text.len() as u64).to_ne_bytes().to_vec();
-        content.extend_from_slice(text.as_bytes());
-        self.kept.write_all_at(&content, 0)
-    }
-
-    fn kept(&self) -> Option<String> {
-        let mut length = [0; 8];
-        self.kept.read_exact_at(&mut length, 0).ok()?;
-        let length = usize::try_from(u64::from_ne_bytes(length)).ok()?;
-        let mut text = vec![0; length.min(MOST_BYTES)];
-        self.kept.read_exact_at(&mut text, 8).ok()?;
-        String::from_utf8(text).ok()
     }
 }
 

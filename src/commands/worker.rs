@@ -82,7 +82,12 @@ pub fn said<O: Display>(rows: &[Row<O>], failed: impl Fn(&O) -> bool, nothing: &
 /// One sentence if the other one does not come to its end.
 pub fn take_turn() -> anyhow::Result<Option<File>> {
     let mut options = File::options();
-    let opened = options.write(true).create(true).mode(0o600).open(TURN);
+    let opened = options
+        .write(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(TURN);
     let Ok(file) = opened else {
         // Without a place for it, doing the work matters more.
         return Ok(None);

@@ -105,9 +105,8 @@ pub fn gather(
             limited.push(Limited {
                 name: container
                     .name
-                    .as_deref()
-                    .map(name::short)
-                    .map(str::to_owned),
+                    .filter(|_| container.is_roots_name)
+                    .map(|name| name::short(&name).to_owned()),
                 pid: container.pid,
                 state,
             });

@@ -2,7 +2,7 @@
 
 mod gather;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub use self::gather::gather;
 use super::Line;
@@ -18,6 +18,11 @@ const SPECIFICATIONS: [&str; 3] = [
 
 const LXC_HOOK: &str = "/usr/share/lxcfs/lxc.mount.hook";
 const LXC_CONFIG: &str = "/usr/share/lxc/config/common.conf.d/00-lxcfs.conf";
+
+/// Where podman looks for hooks and for drop-ins, and where packages put what belongs there.
+const HOOKS: &str = "/usr/share/containers/oci/hooks.d";
+const DROP_INS: &str = "/etc/containers/containers.conf.d";
+const EXAMPLES: &str = "/usr/share/lxcfs/podman";
 
 /// The specification of devices.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,6 +47,19 @@ pub struct Docker {
     pub has_runtime: bool,
 }
 
+/// What is known of podman.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Podman {
+    /// Its version.
+    pub version: String,
+    /// The file by which all containers ask for the views.
+    pub for_all: Option<PathBuf>,
+    /// Whether they do so by an annotation, which takes a hook.
+    pub asks_by_annotation: bool,
+    /// The file of the hook.
+    pub hook: Option<PathBuf>,
+}
+
 /// What is known of an engine that plugins can be added to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pluggable {
@@ -58,8 +76,8 @@ pub struct Facts {
     pub specification: Specification,
     /// Docker.
     pub docker: Option<Docker>,
-    /// podman: its version, and the file by which all containers get the views.
-    pub podman: Option<(String, Option<PathBuf>)>,
+    /// podman.
+    pub podman: Option<Podman>,
     /// containerd, unless it is there for Docker only.
     pub containerd: Option<Pluggable>,
     /// CRI-O.
@@ -105,7 +123,7 @@ pub fn lines(facts: &Facts, words: &Words) -> Vec<Line> {
         facts
             .podman
             .as_ref()
-            .map(|(version, file)| say_podman(version, file.as_deref(), knows_device)),
+            .map(|podman| say_podman(podman, knows_device)),
     );
     let containerd = "disable = false under [plugins.\"io.containerd.nri.v1.nri\"] in /etc/containerd/config.toml";
     let crio = "enable_nri = true under [crio.nri] in /etc/crio/crio.conf";
@@ -184,13 +202,29 @@ fn by_device(engine: &str, knows_device: bool) -> Line {
     }
 }
 
-fn say_podman(version: &str, file: Option<&Path>, knows_device: bool) -> Line {
-    match file {
-        Some(file) => Line::ok(format!(
-            "podman {version} gives all containers the views by {}",
+fn say_podman(podman: &Podman, knows_device: bool) -> Line {
+    let name = format!("podman {}", podman.version);
+    match (&podman.for_all, &podman.hook) {
+        (Some(file), None) if podman.asks_by_annotation => Line::mend(format!(
+            "{name} has {}, and no hook in {HOOKS} that would do what that asks for",
+            file.display()
+        ))
+        .by(format!(
+            "install -D -m 644 -t {HOOKS} {EXAMPLES}/hooks.d/lxcfs.json"
+        )),
+        (Some(file), _) => Line::ok(format!(
+            "{name} gives all containers the views by {}",
             file.display()
         )),
-        None => by_device(&format!("podman {version}"), knows_device),
+        (None, Some(hook)) => Line::note(format!(
+            "{name} has {}, by which containers get the views that ask for them by the annotation \
+             lxcfs.rs/view=true; this has all of them ask",
+            hook.display()
+        ))
+        .by(format!(
+            "install -D -m 644 -t {DROP_INS} {EXAMPLES}/containers.conf.d/lxcfs.conf"
+        )),
+        (None, None) => by_device(&name, knows_device),
     }
 }
 

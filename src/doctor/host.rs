@@ -9,6 +9,7 @@ use nix::sys::utsname::uname;
 
 use super::Line;
 use crate::host::is_since;
+use crate::host::process::Proc;
 use crate::parse::pid_cgroup::memberships;
 use crate::session::terms::{ROOM, Timeouts};
 
@@ -17,6 +18,13 @@ const PRESSURE: &str = "/proc/pressure";
 const V2_ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 const SELINUX: &str = "/sys/fs/selinux";
 const BOOLEAN: &str = "virt_sandbox_use_fusefs";
+
+const CONTAINER_FILES: [&str; 4] = [
+    "/run/systemd/container",
+    "/run/host/container-manager",
+    "/run/.containerenv",
+    "/.dockerenv",
+];
 
 /// Controllers by their v1 names and their v2 names, and what containers are shown without.
 const CONTROLLERS: [(&str, &str, &str); 5] = [
@@ -31,11 +39,13 @@ const CONTROLLERS: [(&str, &str, &str); 5] = [
     ("pids", "pids", "a load average that takes longer to count"),
 ];
 
-/// What the kernel has.
+/// What the kernel has, and what it lets this host have.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
     /// Why `/dev/fuse` cannot be opened; `None` if it can.
     pub fuse: Option<Errno>,
+    /// Whether this host is itself a container.
+    pub in_container: bool,
     /// Whether `/proc/filesystems` has FUSE.
     pub knows_fuse: bool,
     /// As uname(1) prints it.
@@ -59,7 +69,7 @@ pub struct Facts {
 }
 
 /// Looks at the kernel.
-pub fn gather() -> Facts {
+pub fn gather(proc: &Proc) -> Facts {
     let fuse = File::options().read(true).write(true).open(FUSE).err();
     let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let name = uname().ok();
@@ -74,6 +84,7 @@ pub fn gather() -> Facts {
     };
     Facts {
         fuse: fuse.map(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0))),
+        in_container: in_container(proc),
         knows_fuse: text("/proc/filesystems").contains("fuse"),
         release: release.unwrap_or_default().to_owned(),
         request_timeout: Timeouts::now().effective(),
@@ -85,6 +96,16 @@ pub fn gather() -> Facts {
         swap_accounted: swap_accounted(root),
         selinux: selinux(),
     }
+}
+
+/// Whether one of the files of engines is there, or the variable by which they tell the first
+/// process (<https://systemd.io/CONTAINER_INTERFACE>).
+fn in_container(proc: &Proc) -> bool {
+    let environment = || proc.read(1, "environ").unwrap_or_default();
+    CONTAINER_FILES.iter().any(|file| Path::new(file).exists())
+        || environment()
+            .split('\0')
+            .any(|variable| variable.starts_with("container="))
 }
 
 fn v1_controllers(cgroups: &str) -> Vec<String> {
@@ -130,6 +151,10 @@ pub fn lines(facts: &Facts) -> Vec<Line> {
 fn fuse(facts: &Facts) -> Line {
     match facts.fuse {
         None => Line::ok("FUSE can be used"),
+        Some(errno) if facts.in_container => Line::note(format!(
+            "this container cannot use /dev/fuse ({}), so it has the views of the host's lxcfs only",
+            errno.desc()
+        )),
         Some(_) if !facts.knows_fuse => {
             Line::mend("the kernel module fuse is not loaded").by("modprobe fuse")
         }

@@ -13,10 +13,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use clap::Parser;
 
 use self::words::Words;
-use crate::cli::Cli;
 use crate::host::process::Proc;
 use crate::places::survey;
 
@@ -91,13 +89,14 @@ pub fn examine(views: &Path) -> anyhow::Result<Vec<Section>> {
         .context("cannot list the processes")?
         .places;
     let health = containers::health(&places, &proc);
-    let service = service::gather(views, &places, &health, &proc);
+    let host = host::gather(&proc);
+    let service = service::gather(views, &places, &health, &proc, &host);
     let words = Words::new(views, service.is_the_units());
     let containers = containers::gather(&places, &health, &proc)?;
     Ok(vec![
         Section {
             title: "host",
-            lines: host::lines(&host::gather()),
+            lines: host::lines(&host),
         },
         Section {
             title: "lxcfs",
@@ -112,17 +111,4 @@ pub fn examine(views: &Path) -> anyhow::Result<Vec<Section>> {
             lines: containers::lines(&containers, &words),
         },
     ])
-}
-
-/// The words of a process's command line and what they mean, if its program is called lxcfs.
-fn lxcfs_command(pid: i32, proc: &Proc) -> Option<(Vec<String>, Cli)> {
-    let command_line = proc.read(pid, "cmdline").ok()?;
-    let words = command_line.trim_end_matches('\0').split('\0');
-    let words: Vec<_> = words.map(str::to_owned).collect();
-    let program = Path::new(words.first()?).file_name()?;
-    if !program.to_string_lossy().starts_with("lxcfs") {
-        return None;
-    }
-    let cli = Cli::try_parse_from(&words).ok()?;
-    Some((words, cli))
 }

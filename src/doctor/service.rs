@@ -5,9 +5,8 @@ mod look;
 use std::path::PathBuf;
 
 pub use self::look::gather;
+use super::Line;
 use super::words::{Words, quoted};
-use super::{Line, Verdict};
-use crate::cli::VERSION;
 
 /// What is mounted where the views should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,16 +27,31 @@ pub enum Mounted {
 }
 
 /// The process that serves.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Daemon {
     /// Its number.
     pub pid: i32,
-    /// What its program says; `None` if it does not say.
+    /// What it says of itself; `None` if it is LXCFS or does not say.
     pub version: Option<String>,
     /// Its options, without the mountpoint.
     pub options: String,
-    /// The configuration that it was told to use.
-    pub config: Option<PathBuf>,
+    /// Whether a newer program lies where its own was.
+    pub is_outdated: bool,
+    /// Whether it shows readers the host's own files.
+    pub views_off: bool,
+    /// Those of its processes that have been stopped.
+    pub stopped: Vec<i32>,
+}
+
+/// What is to be said of a configuration file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Config {
+    /// It says what is in force, or would be.
+    InForce(PathBuf),
+    /// It was changed since it was read.
+    Changed(PathBuf),
+    /// It cannot be used; a sentence says why.
+    Bad(String),
 }
 
 /// The unit of systemd that mounts the views.
@@ -49,6 +63,8 @@ pub struct Unit {
     pub has_fd_store: bool,
     /// Whether a daemon that hangs is replaced.
     pub has_watchdog: bool,
+    /// Whether its conditions let it start here.
+    pub may_start: bool,
 }
 
 /// All that is looked at.
@@ -60,12 +76,18 @@ pub struct Facts {
     pub mounted: Mounted,
     /// Who serves it.
     pub daemon: Option<Daemon>,
+    /// Who should be mounted there, is not, and serves containers all the same.
+    pub unmounted: Option<Daemon>,
+    /// Whether this is a container.
+    pub in_container: bool,
+    /// Whether FUSE can be used.
+    pub can_mount: bool,
     /// Whether systemd runs.
     pub has_systemd: bool,
     /// What is known of the unit; `None` if there is none for these views.
     pub unit: Option<Unit>,
-    /// The configuration file, if there is one; a sentence if it is bad.
-    pub config: Option<Result<PathBuf, String>>,
+    /// The configuration file, if there is one.
+    pub config: Option<Config>,
     /// Mountpoints of others, and how these are.
     pub others: Vec<(PathBuf, Mounted)>,
 }
@@ -75,14 +97,22 @@ impl Facts {
     pub fn is_the_units(&self) -> bool {
         self.unit.is_some()
     }
+
+    /// Whether nobody expects a daemon here: the host's, outside of this container, serves.
+    fn is_served_from_outside(&self) -> bool {
+        let is_excluded = self.unit.as_ref().is_some_and(|unit| !unit.may_start);
+        self.in_container && (is_excluded || !self.can_mount)
+    }
 }
 
 /// What there is to say of these facts.
 pub fn lines(facts: &Facts, words: &Words) -> Vec<Line> {
     let mut lines = vec![mount(facts, words)];
     lines.extend(program(facts, words));
-    lines.extend(facts.unit.as_ref().map(of_unit).unwrap_or_default());
-    lines.extend(facts.config.as_ref().map(of_config));
+    let unit = facts.unit.as_ref();
+    let unit = unit.filter(|_| !facts.is_served_from_outside());
+    lines.extend(unit.map(of_unit).unwrap_or_default());
+    lines.extend(facts.config.as_ref().map(|config| of_config(config, facts)));
     lines.extend(of_others(&facts.others));
     lines
 }
@@ -120,36 +150,64 @@ fn mount(facts: &Facts, words: &Words) -> Line {
         let version = daemon.version.as_deref().unwrap_or("of unknown version");
         format!(" by lxcfs {version}, process {}", daemon.pid)
     });
-    let (verdict, text) = match facts.mounted {
-        Mounted::Alive => return Line::ok(format!("{views} is served{by}")),
-        Mounted::Nothing => (Verdict::Mend, format!("lxcfs is not mounted at {views}")),
-        Mounted::Links => (
-            Verdict::Mend,
-            format!("lxcfs is not mounted at {views}; containers that start now see the host"),
-        ),
-        Mounted::Dead => (
-            Verdict::Mend,
-            format!("the lxcfs at {views} is dead; files of containers cannot be read"),
-        ),
-        Mounted::Silent => (
-            Verdict::Mend,
-            format!("the lxcfs at {views} does not answer"),
-        ),
-        Mounted::Lxcfs => (
-            Verdict::Mend,
-            format!("an older LXCFS serves {views}, with figures of its own"),
-        ),
+    if facts.mounted == Mounted::Alive {
+        return Line::ok(format!("{views} is served{by}"));
+    }
+    let is_bare = [Mounted::Nothing, Mounted::Links].contains(&facts.mounted);
+    if is_bare
+        && facts.daemon.is_none()
+        && facts.unmounted.is_none()
+        && facts.is_served_from_outside()
+    {
+        return Line::note(format!(
+            "nothing is mounted at {views} of this container, so containers in it see what it sees"
+        ));
+    }
+    let text = match facts.mounted {
+        Mounted::Alive | Mounted::Nothing => format!("lxcfs is not mounted at {views}"),
+        Mounted::Links => {
+            format!("lxcfs is not mounted at {views}; containers that start now see the host")
+        }
+        Mounted::Dead => {
+            format!("the lxcfs at {views} is dead; files of containers cannot be read")
+        }
+        Mounted::Silent => format!("the lxcfs at {views} does not answer"),
+        Mounted::Lxcfs => format!("an older LXCFS serves {views}, with figures of its own"),
     };
-    Line::new(verdict, text).by(start(facts, words))
+    if let Some(daemon) = &facts.unmounted {
+        let serves = format!("; process {} serves containers all the same", daemon.pid);
+        return Line::mend(text + &serves).by(take_over(daemon));
+    }
+    Line::mend(text).by(start(facts, words))
 }
 
-/// One that serves still must be ended first, where no service manager does it.
+/// The daemon becomes the program that is installed, and is mounted where it should be. It
+/// goes on with what it serves.
+fn take_over(daemon: &Daemon) -> String {
+    format!("kill -USR1 {}", daemon.pid)
+}
+
+/// Never ends what serves.
 fn start(facts: &Facts, words: &Words) -> String {
-    match &facts.daemon {
-        Some(daemon) if !words.has_unit => {
-            format!("kill -9 {}; sleep 1; {}", daemon.pid, words.start())
+    let Some(daemon) = &facts.daemon else {
+        return match facts.mounted {
+            Mounted::Dead => words.start(false),
+            // Whoever serves that goes on, out of sight.
+            Mounted::Silent | Mounted::Lxcfs => words.start_instead(),
+            _ => words.start(true),
+        };
+    };
+    if !daemon.stopped.is_empty() {
+        let pids: Vec<_> = daemon.stopped.iter().map(i32::to_string).collect();
+        return format!("kill -CONT {}", pids.join(" "));
+    }
+    match facts.mounted {
+        Mounted::Lxcfs => words.replace(daemon.pid),
+        Mounted::Silent if !words.has_unit => {
+            format!("kill -9 {}; sleep 1; {}", daemon.pid, words.start(false))
         }
-        _ => words.start(),
+        Mounted::Dead if daemon.version.is_some() => take_over(daemon),
+        _ => words.start(false),
     }
 }
 
@@ -162,18 +220,18 @@ fn program(facts: &Facts, words: &Words) -> Vec<Line> {
         return Vec::new();
     };
     let mut lines = Vec::new();
-    if daemon
-        .version
-        .as_deref()
-        .is_some_and(|version| version != VERSION)
-    {
+    if daemon.views_off {
+        let text = "SIGUSR2 has switched the views off, so all containers see the host";
+        lines.push(Line::mend(text).by(format!("kill -USR2 {}", daemon.pid)));
+    }
+    if daemon.is_outdated {
         let command = if words.has_unit {
             "systemctl reload lxcfs".to_owned()
         } else {
-            format!("kill -USR1 {}", daemon.pid)
+            take_over(daemon)
         };
         lines.push(
-            Line::note(format!("lxcfs {VERSION} is installed and can take over")).by(command),
+            Line::note("another version of its program is installed and can take over").by(command),
         );
     }
     if !daemon.options.is_empty() {
@@ -184,6 +242,12 @@ fn program(facts: &Facts, words: &Words) -> Vec<Line> {
             "no unit lxcfs.service mounts it, so it does not start with the host",
         ));
     }
+    lines.extend(facts.unmounted.as_ref().map(|other| {
+        Line::note(format!(
+            "process {} serves containers that were started before and ends with them",
+            other.pid
+        ))
+    }));
     lines
 }
 
@@ -209,162 +273,29 @@ fn of_unit(unit: &Unit) -> Vec<Line> {
     lines
 }
 
-fn of_config(config: &Result<PathBuf, String>) -> Line {
+fn of_config(config: &Config, facts: &Facts) -> Line {
+    let daemon = facts.daemon.as_ref();
     match config {
-        Ok(path) => Line::ok(format!("{} is in order", path.display())),
-        Err(why) => Line::mend(format!("{why}; the last good configuration is in force")),
+        Config::InForce(path) if daemon.is_some() => {
+            Line::ok(format!("{} is in order and in force", path.display()))
+        }
+        Config::InForce(path) => Line::ok(format!("{} is in order", path.display())),
+        Config::Changed(path) => {
+            let line = Line::mend(format!(
+                "{} was changed and is not in force",
+                path.display()
+            ));
+            match daemon {
+                Some(daemon) => line.by(format!("kill -HUP {}", daemon.pid)),
+                None => line,
+            }
+        }
+        Config::Bad(why) if daemon.is_some() => {
+            Line::mend(format!("{why}; the last good configuration is in force"))
+        }
+        Config::Bad(why) => Line::mend(format!("{why}; no lxcfs can start with it")),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::look::of_systemctl;
-    use super::*;
-    use crate::doctor::words::tests::words;
-
-    fn healthy() -> Facts {
-        Facts {
-            views: "/var/lib/lxcfs".into(),
-            mounted: Mounted::Alive,
-            daemon: Some(Daemon {
-                pid: 7,
-                version: Some(VERSION.to_owned()),
-                options: "-f".to_owned(),
-                config: None,
-            }),
-            has_systemd: true,
-            unit: Some(Unit {
-                is_enabled: true,
-                has_fd_store: true,
-                has_watchdog: true,
-            }),
-            ..Facts::default()
-        }
-    }
-
-    fn not_ok(facts: &Facts) -> Vec<Line> {
-        let words = words(facts.unit.is_some());
-        let mut lines = lines(facts, &words);
-        lines.retain(|line| line.verdict != Verdict::Ok);
-        lines
-    }
-
-    #[track_caller]
-    fn only(facts: &Facts) -> Line {
-        let lines = not_ok(facts);
-        assert_eq!(lines.len(), 1, "{lines:?}");
-        lines.into_iter().next().unwrap()
-    }
-
-    #[test]
-    fn a_service_that_serves_is_all_right() {
-        assert_eq!(not_ok(&healthy()), []);
-        let text = &lines(&healthy(), &words(true))[0].text;
-        assert!(
-            text.contains(VERSION) && text.contains("process 7"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn what_does_not_serve_is_started() {
-        for mounted in [
-            Mounted::Nothing,
-            Mounted::Links,
-            Mounted::Dead,
-            Mounted::Silent,
-            Mounted::Lxcfs,
-        ] {
-            let facts = Facts {
-                mounted,
-                ..healthy()
-            };
-            let line = only(&facts);
-            assert_eq!(line.verdict, Verdict::Mend);
-            assert_eq!(line.command.as_deref(), Some("systemctl restart lxcfs"));
-            let by_hand = Facts {
-                has_systemd: false,
-                unit: None,
-                daemon: None,
-                ..facts
-            };
-            let command = only(&by_hand).command.unwrap();
-            assert!(
-                command.starts_with("setsid -f lxcfs /var/lib/lxcfs"),
-                "{command}"
-            );
-            let hangs = Facts {
-                daemon: healthy().daemon,
-                ..by_hand
-            };
-            assert!(only(&hangs).command.unwrap().starts_with("kill -9 7; "));
-        }
-    }
-
-    #[test]
-    fn another_version_can_take_over() {
-        let mut facts = healthy();
-        facts.daemon.as_mut().unwrap().version = Some("0.0.1".to_owned());
-        let line = only(&facts);
-        assert_eq!(line.verdict, Verdict::Note);
-        assert_eq!(line.command.as_deref(), Some("systemctl reload lxcfs"));
-        facts.unit = None;
-        facts.has_systemd = false;
-        assert_eq!(only(&facts).command.as_deref(), Some("kill -USR1 7"));
-    }
-
-    #[test]
-    fn what_the_unit_lacks_is_named() {
-        let properties = "LoadState=loaded\nUnitFileState=disabled\nFileDescriptorStoreMax=0\nWatchdogUSec=0\n\
-            ExecStart={ path=/usr/bin/lxcfs ; argv[]=/usr/bin/lxcfs -f /var/lib/lxcfs ; status=0/0 }\n";
-        let views = Path::new("/var/lib/lxcfs");
-        let facts = Facts {
-            unit: of_systemctl(properties, views),
-            ..healthy()
-        };
-        let lines = not_ok(&facts);
-        assert_eq!(lines[0].command.as_deref(), Some("systemctl enable lxcfs"));
-        assert!(lines[1].text.contains("FileDescriptorStoreMax="));
-        assert!(lines[2].text.contains("WatchdogSec="));
-        assert_eq!(of_systemctl(properties, Path::new("/srv")), None);
-        assert_eq!(of_systemctl("LoadState=not-found\n", views), None);
-    }
-
-    #[test]
-    fn a_bad_configuration_is_told_with_its_line() {
-        let facts = |config| Facts {
-            config: Some(config),
-            ..healthy()
-        };
-        assert_eq!(not_ok(&facts(Ok("/etc/x".into()))), []);
-        let line = only(&facts(Err("/etc/x, line 3: what".to_owned())));
-        assert_eq!(line.verdict, Verdict::Mend);
-        assert!(line.text.starts_with("/etc/x, line 3: what; "));
-    }
-
-    #[test]
-    fn others_are_mentioned() {
-        let others = vec![
-            ("/srv/a b".into(), Mounted::Dead),
-            ("/srv/c".into(), Mounted::Lxcfs),
-            ("/srv/d".into(), Mounted::Alive),
-            ("/srv/e".into(), Mounted::Alive),
-        ];
-        let lines = not_ok(&Facts {
-            others,
-            ..healthy()
-        });
-        assert_eq!(
-            lines[0].command.as_deref(),
-            Some("umount --lazy '/srv/a b'")
-        );
-        assert_eq!(
-            (lines[1].verdict, &lines[1].command),
-            (Verdict::Note, &None)
-        );
-        assert!(lines[2].text.ends_with("/srv/d and 1 other places"));
-        assert_eq!(lines.len(), 3);
-    }
-}
+mod tests;

@@ -7,6 +7,11 @@ use std::path::Path;
 use crate::attach::USUAL;
 use crate::places::tool;
 
+/// What packages install for hosts where LXCFS is a service of systemd.
+const REPLACE: &str = "/usr/share/lxcfs/replace-lxcfs";
+/// Where LXCFS is mounted until it has been replaced.
+const OLD: &str = "/run/lxcfs-old";
+
 /// What the commands are made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Words {
@@ -34,14 +39,49 @@ impl Words {
         }
     }
 
-    /// Starts lxcfs, in place of what serves there.
-    pub fn start(&self) -> String {
+    /// Starts lxcfs, in place of what serves there if a unit does so. What containers find
+    /// until then is made before that if `prepare`, which a dead mount does not let it be.
+    pub fn start(&self, prepare: bool) -> String {
         if self.has_unit {
             return "systemctl restart lxcfs".to_owned();
         }
         let Self { program, views, .. } = self;
         let pid_file = self.pid_file();
-        format!("setsid -f {program}{pid_file} {views} < /dev/null > /dev/null 2>&1")
+        let start = format!("setsid -f {program}{pid_file} {views} < /dev/null > /dev/null 2>&1");
+        if prepare {
+            format!("{program} prepare {views} && {start}")
+        } else {
+            start
+        }
+    }
+
+    /// Starts lxcfs where something else is mounted.
+    pub fn start_instead(&self) -> String {
+        let start = self.start(true);
+        if self.has_unit {
+            start
+        } else {
+            format!("umount --lazy {} && {start}", self.views)
+        }
+    }
+
+    /// Starts lxcfs where LXCFS serves, as process `pid`. That serves on, out of sight, until
+    /// all containers have new files; who has opened an old one reads it to its end.
+    pub fn replace(&self, pid: i32) -> String {
+        if self.has_unit {
+            return if Path::new(REPLACE).exists() {
+                REPLACE.to_owned()
+            } else {
+                self.start(false)
+            };
+        }
+        let Self { program, views, .. } = self;
+        let start = self.start(true);
+        format!(
+            "mkdir -p {OLD} && mount --bind {views} {OLD} && umount --lazy {views} && {start} \
+             && {program} remount --from {OLD} {views} && sleep 2 && kill -KILL {pid} \
+             && umount --lazy {OLD}"
+        )
     }
 
     /// The option that keeps out of the way of the lxcfs at the usual place.
@@ -121,7 +161,7 @@ pub mod tests {
     #[test]
     fn the_usual_place_needs_no_mention() {
         let usual = words(true);
-        assert_eq!(usual.start(), "systemctl restart lxcfs");
+        assert_eq!(usual.start(true), "systemctl restart lxcfs");
         assert_eq!(usual.attach("web"), "lxcfs attach web");
         assert_eq!(usual.remount(), "lxcfs remount");
         let other = Words {
@@ -132,7 +172,7 @@ pub mod tests {
             ..usual
         };
         assert_eq!(
-            other.start(),
+            other.start(false),
             "setsid -f lxcfs --pidfile '/run/lxcfs-srv-a b.pid' '/srv/a b' < /dev/null > /dev/null 2>&1"
         );
         assert_eq!(other.attach("web"), "lxcfs attach web --views '/srv/a b'");

@@ -22,7 +22,7 @@ pub struct Proc {
     path: PathBuf,
 }
 
-/// The namespaces that matter to identity, time and mounts.
+/// The namespaces that matter to identity, rights, time and mounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Namespace {
     /// `ns/pid`.
@@ -33,6 +33,8 @@ pub enum Namespace {
     Mount,
     /// `ns/time`.
     Time,
+    /// `ns/user`.
+    User,
 }
 
 impl Namespace {
@@ -42,6 +44,7 @@ impl Namespace {
             Self::Cgroup => "ns/cgroup",
             Self::Mount => "ns/mnt",
             Self::Time => "ns/time",
+            Self::User => "ns/user",
         }
     }
 }
@@ -162,6 +165,28 @@ impl Proc {
         numbers.filter_map(|number| number.parse().ok()).collect()
     }
 
+    /// The real, effective, saved and file system user ids of the process, in the user
+    /// namespace of this one; `None` when it is gone. Who has none there is shown as 65534.
+    #[must_use]
+    pub fn user_ids(&self, pid: i32) -> Option<[u32; 4]> {
+        let status = self.read(pid, "status").ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+        let ids = line.split_ascii_whitespace().map(|id| id.parse().ok());
+        ids.collect::<Option<Vec<_>>>()?.try_into().ok()
+    }
+
+    /// Device and inode number of what a link of `/proc/PID` leads to, such as `exe`.
+    #[must_use]
+    pub fn identity(&self, pid: i32, link: &str) -> Option<(u64, u64)> {
+        let stat = fstatat(
+            &self.dir,
+            format!("{pid}/{link}").as_str(),
+            AtFlags::empty(),
+        )
+        .ok()?;
+        Some((stat.st_dev, stat.st_ino))
+    }
+
     /// Whether the thread has this capability (man: capabilities(7)) in its user namespace.
     #[must_use]
     pub fn has_capability(&self, tid: i32, capability: u32) -> bool {
@@ -212,6 +237,22 @@ impl Proc {
     /// What readlink(2) says.
     pub fn read_link(&self, name: &str) -> Result<PathBuf, Errno> {
         readlinkat(&self.dir, name).map(PathBuf::from)
+    }
+
+    /// The numbers of the fds of the process, as text.
+    ///
+    /// # Errors
+    /// What open(2) says.
+    pub fn open_fds(&self, pid: i32) -> io::Result<Vec<String>> {
+        let names = std::fs::read_dir(self.path_of(pid, "fd"))?.flatten();
+        let names = names.map(|entry| entry.file_name());
+        Ok(names.filter_map(|name| name.into_string().ok()).collect())
+    }
+
+    /// Path of `/proc/PID/FILE`.
+    #[must_use]
+    pub fn path_of(&self, pid: i32, file: &str) -> PathBuf {
+        self.path.join(pid.to_string()).join(file)
     }
 
     /// All process numbers.

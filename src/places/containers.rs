@@ -6,6 +6,7 @@ use std::io;
 
 use nix::unistd::getpid;
 
+use super::makers::Makers;
 use super::name;
 use crate::host::process::{Namespace, Proc};
 
@@ -14,6 +15,8 @@ use crate::host::process::{Namespace, Proc};
 pub struct Container {
     /// Its name or its whole id; `None` if no cgroup tells.
     pub name: Option<String>,
+    /// Whether only root can have given it that name; anybody can whom a cgroup is delegated to.
+    pub is_roots_name: bool,
     /// Its init.
     pub pid: i32,
 }
@@ -21,7 +24,8 @@ pub struct Container {
 /// What one container is told from others by: its name, else its pid namespace.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
-    Named(String),
+    /// With whether the name is root's.
+    Named(String, bool),
     PidNamespace(u64),
 }
 
@@ -36,15 +40,16 @@ type Distance = (usize, i32, i32);
 pub fn running(proc: &Proc) -> io::Result<Vec<Container>> {
     let hosts_mounts = hosts_own(proc, Namespace::Mount);
     let hosts_pids = hosts_own(proc, Namespace::Pid);
+    let makers = Makers::new(proc);
     let mut inits: BTreeMap<Key, Distance> = BTreeMap::new();
     for pid in proc.pids()? {
         let mounts = proc.namespace(pid, Namespace::Mount);
         if mounts.is_none_or(|inode| hosts_mounts.contains(&inode)) {
             continue;
         }
-        let named = name::whole(&proc.read(pid, "cgroup").unwrap_or_default());
+        let named = name::vouched(&proc.read(pid, "cgroup").unwrap_or_default(), &makers);
         let key = match (named, proc.namespace(pid, Namespace::Pid)) {
-            (Some(name), _) => Key::Named(name),
+            (Some((name, is_roots)), _) => Key::Named(name, is_roots),
             (None, Some(inode)) if !hosts_pids.contains(&inode) => Key::PidNamespace(inode),
             _ => continue,
         };
@@ -57,8 +62,9 @@ pub fn running(proc: &Proc) -> io::Result<Vec<Container>> {
         *nearest = distance.min(*nearest);
     }
     let containers = inits.into_iter().map(|(key, (_, _, pid))| Container {
+        is_roots_name: matches!(key, Key::Named(_, true)),
         name: match key {
-            Key::Named(name) => Some(name),
+            Key::Named(name, _) => Some(name),
             Key::PidNamespace(_) => None,
         },
         pid,

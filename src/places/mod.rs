@@ -8,8 +8,10 @@
 pub mod containers;
 pub mod health;
 pub mod inside;
+pub mod makers;
 pub mod name;
 pub mod source;
 pub mod spot;
 pub mod survey;
 pub mod tool;
+pub mod trust;

@@ -1,5 +1,6 @@
 //! A name for people, from the cgroup of a container's process.
 
+use super::makers::Makers;
 use crate::parse::pid_cgroup::memberships;
 
 /// Digits of a container's id that engines print.
@@ -22,6 +23,17 @@ const PAYLOAD: &str = "payload";
 #[must_use]
 pub fn whole(cgroups: &str) -> Option<String> {
     memberships(cgroups).find_map(|membership| innermost(membership.path))
+}
+
+/// The same, and whether only root can have given that name, by what `makers` find: such a one
+/// counts more.
+#[must_use]
+pub fn vouched(cgroups: &str, makers: &Makers) -> Option<(String, bool)> {
+    let named = memberships(cgroups).filter_map(|membership| {
+        let (name, parent) = innermost_in(membership.path)?;
+        Some((name, makers.is_roots(&membership, parent)))
+    });
+    named.reduce(|first, next| if next.1 && !first.1 { next } else { first })
 }
 
 /// The same for people: ids have the first digits only.
@@ -52,15 +64,27 @@ pub fn is_id_as_printed(word: &str) -> bool {
 }
 
 fn innermost(path: &str) -> Option<String> {
-    let name = path.match_indices('/').rev().find_map(|(at, _)| {
+    innermost_in(path).map(|(name, _)| name)
+}
+
+/// The name, and the cgroup in which the one with that name is.
+fn innermost_in(path: &str) -> Option<(String, &str)> {
+    let (name, parent) = path.match_indices('/').rev().find_map(|(at, _)| {
         let rest = path.get(at + 1..)?;
-        lxc_name(rest)
+        let name = lxc_name(rest)
             .or_else(|| id(rest))
             .map(str::to_owned)
-            .or_else(|| machine(rest))
+            .or_else(|| machine(rest))?;
+        // Some names stand below a directory of LXC's.
+        let directory = LXC
+            .into_iter()
+            .filter_map(|prefix| prefix.strip_suffix('/'))
+            .find(|directory| rest.split('/').next() == Some(directory));
+        let parent = path.get(..at + directory.map_or(0, |name| name.len() + 1))?;
+        Some((name, parent))
     })?;
     // A cgroup's name is its maker's, who may be up to no good with a terminal.
-    Some(name.escape_debug().to_string())
+    Some((name.escape_debug().to_string(), parent))
 }
 
 fn lxc_name(rest: &str) -> Option<&str> {
@@ -148,6 +172,20 @@ mod tests {
             named(&format!("/lxc/web/docker/{ID}")).as_deref(),
             Some("3f2a6b1c9d8e")
         );
+    }
+
+    #[test]
+    fn the_cgroup_that_holds_the_named_one_is_told() {
+        for (path, parent) in [
+            ("/lxc.payload.web", ""),
+            ("/lxc/web/init.scope", "/lxc"),
+            ("/a/lxc.payload/web", "/a/lxc.payload"),
+            ("/a/b/machine-x.scope/payload", "/a/b"),
+        ] {
+            assert_eq!(innermost_in(path).unwrap().1, parent, "{path}");
+        }
+        let path = format!("/a/docker-{ID}.scope");
+        assert_eq!(innermost_in(&path).unwrap().1, "/a");
     }
 
     #[test]

@@ -9,6 +9,8 @@ mod repair;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use nix::errno::Errno;
@@ -19,27 +21,52 @@ use crate::host::process::Proc;
 use crate::parse::mountinfo::Mount;
 use crate::places::health::{self, Device, Health};
 use crate::places::inside::{Round, Trouble};
-use crate::places::source::Source;
+use crate::places::source::{self, Source};
 use crate::places::survey::{Place, Row, Survey, survey};
+
+/// How long one that is being started may take until it serves.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(50);
 
 /// What the mounts of one namespace came to, by their paths.
 type Outcomes = Vec<(PathBuf, Outcome)>;
 
-/// Puts files of the lxcfs at `mountpoint` in place of all that a dead one left, in every
-/// mount namespace of the host; changes nothing if `dry_run`. Threads that wait for stopped
-/// servers may be left when it returns.
+/// What is to be repaired, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Order<'a> {
+    /// Where the lxcfs is mounted whose files are put into place.
+    pub mountpoint: &'a Path,
+    /// Where another one is mounted whose files are replaced though it may be alive. There may
+    /// be none at the mountpoint yet.
+    pub from: Option<&'a Path>,
+    /// Whether to change nothing.
+    pub dry_run: bool,
+}
+
+/// Puts files of the lxcfs at the mountpoint in place of all that a dead one left, in every
+/// mount namespace of the host. Threads that wait for stopped servers may be left when it
+/// returns.
 ///
 /// # Errors
-/// One sentence if no lxcfs serves at `mountpoint`, or the host's processes cannot be listed.
-pub fn run(mountpoint: &Path, dry_run: bool) -> anyhow::Result<Vec<Row<Outcome>>> {
+/// One sentence if no lxcfs serves at the mountpoint, none is mounted where another one should
+/// be, or the host's processes cannot be listed.
+pub fn run(order: Order) -> anyhow::Result<Vec<Row<Outcome>>> {
     let proc = Arc::new(Proc::open(Path::new("/proc")).context("cannot open /proc")?);
-    let source = Source::at(mountpoint, &proc)?;
+    let mut source = Source::at(order.mountpoint, &proc);
+    let deadline = Instant::now() + START_TIMEOUT;
+    while source.is_err() && order.from.is_some() && Instant::now() < deadline {
+        thread::sleep(POLL);
+        source = Source::at(order.mountpoint, &proc);
+    }
+    let source = source?;
     let survey = survey(&proc, |_| true).context("cannot list the processes")?;
     let (quick, large) = survey.split();
-    let mut rows = repair_all(quick, &source, &proc, dry_run)?;
+    let replaced = order.from.map(|path| Replaced::at(path, &quick.places));
+    let replaced = replaced.transpose()?;
+    let repair_all = |survey| repair_all(survey, &source, replaced.clone(), &proc, order.dry_run);
+    let mut rows = repair_all(quick)?;
     if !large.is_empty() {
-        let large = large.look_at_large(&proc);
-        rows.extend(repair_all(large, &source, &proc, dry_run)?);
+        rows.extend(repair_all(large.look_at_large(&proc))?);
     }
     Ok(rows)
 }
@@ -47,14 +74,43 @@ pub fn run(mountpoint: &Path, dry_run: bool) -> anyhow::Result<Vec<Row<Outcome>>
 fn repair_all(
     survey: Survey,
     source: &Source,
+    replaced: Option<Replaced>,
     proc: &Arc<Proc>,
     dry_run: bool,
 ) -> anyhow::Result<Vec<Row<Outcome>>> {
     let Survey { places, closed, .. } = survey;
     let closed = closed.into_iter().map(|one| one.row(Outcome::Failed));
     let mut rows: Vec<_> = closed.collect();
-    rows.extend(repair(&places, |_| true, source, proc, dry_run)?);
+    let connections = Connections::examine(&places, source, replaced, proc);
+    rows.extend(repair(&places, |_| true, source, &connections, dry_run)?);
     Ok(rows)
+}
+
+/// Another lxcfs, which is replaced though it may be alive.
+#[derive(Clone)]
+struct Replaced {
+    mountpoint: PathBuf,
+    device: Device,
+}
+
+impl Replaced {
+    fn at(path: &Path, places: &[Place]) -> anyhow::Result<Self> {
+        let shown = path.display();
+        let mountpoint = source::resolve(path).with_context(|| format!("cannot use {shown}"))?;
+        let hosts = places.iter().filter(|place| place.namespace.is_none());
+        let mut views = hosts.flat_map(|place| &place.views);
+        let view = views
+            .rfind(|view| view.root == Path::new("/") && view.mount_point == mountpoint)
+            .with_context(|| format!("no lxcfs is mounted at {shown}"))?;
+        Ok(Self {
+            device: view.device,
+            mountpoint,
+        })
+    }
+
+    fn is_there(&self, place: &Place, view: &Mount) -> bool {
+        place.namespace.is_none() && view.mount_point == self.mountpoint
+    }
 }
 
 /// The same in the mount namespace with this inode number only.
@@ -74,17 +130,17 @@ pub fn run_in(
     if !places.iter().any(is_wanted) {
         return Ok(Vec::new());
     }
-    repair(&places, is_wanted, source, proc, false)
+    let connections = Connections::examine(&places, source, None, proc);
+    repair(&places, is_wanted, source, &connections, false)
 }
 
 fn repair(
     places: &[Place],
     is_wanted: impl Fn(&Place) -> bool,
     source: &Source,
-    proc: &Arc<Proc>,
+    connections: &Connections,
     dry_run: bool,
 ) -> anyhow::Result<Vec<Row<Outcome>>> {
-    let connections = Connections::examine(places, source, proc);
     let mut rows = Vec::new();
     let mut round = Round::default();
     for place in places.iter().filter(|place| is_wanted(place)) {
@@ -100,7 +156,7 @@ fn repair(
             .map(|task| task.mount.mount_point.clone())
             .collect();
         let repair = Repair {
-            proc: Arc::clone(proc),
+            proc: Arc::clone(&connections.proc),
             fresh: source.device,
             stale: Arc::clone(&connections.stale),
             dry_run,
@@ -123,16 +179,24 @@ fn conclude(paths: Vec<PathBuf>, done: Result<Outcomes, Trouble>) -> Outcomes {
 
 /// What is known of all lxcfs file systems but the one whose files are put into place.
 struct Connections {
+    proc: Arc<Proc>,
     /// Dead, or replaced by that one.
     stale: Arc<BTreeSet<Device>>,
     /// Neither known to be dead nor alive.
     silent: BTreeSet<Device>,
+    replaced: Option<Replaced>,
 }
 
 impl Connections {
-    fn examine(places: &[Place], source: &Source, proc: &Arc<Proc>) -> Self {
+    fn examine(
+        places: &[Place],
+        source: &Source,
+        replaced: Option<Replaced>,
+        proc: &Arc<Proc>,
+    ) -> Self {
         let mut others = BTreeSet::new();
-        let mut stale = BTreeSet::new();
+        let mut stale: BTreeSet<_> = replaced.iter().map(|other| other.device).collect();
+        stale.remove(&source.device);
         for place in places {
             for view in place
                 .views
@@ -157,8 +221,10 @@ impl Connections {
             };
         }
         Self {
+            proc: Arc::clone(proc),
             stale: Arc::new(stale),
             silent,
+            replaced,
         }
     }
 
@@ -166,6 +232,10 @@ impl Connections {
     fn judge<'a>(&self, place: &'a Place, source: &Source) -> (Vec<&'a Mount>, Outcomes) {
         let (mut tasks, mut outcomes) = (Vec::new(), Outcomes::new());
         for view in &place.views {
+            let is_kept = |other: &Replaced| other.is_there(place, view);
+            if self.replaced.as_ref().is_some_and(is_kept) {
+                continue;
+            }
             let mut say = |outcome| outcomes.push((view.mount_point.clone(), outcome));
             if self.silent.contains(&view.device) {
                 say(Outcome::Silent);

@@ -6,6 +6,7 @@
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::process::Command;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -33,6 +34,8 @@ const PARKING: &str = "parking";
 const TERMS: &str = "terms";
 const PINS: &str = "pins";
 const PIN_LIST: &str = "pinlist";
+/// What memfd_create(2) is told that the memory of the configuration is called.
+const CONFIG_MEMORY: &CStr = c"lxcfs-config";
 /// What follows `parking-` and `pins-`.
 const FRONT: &str = "front";
 const BACK: &str = "back";
@@ -87,7 +90,7 @@ impl Held {
             terms: Terms::new(connection.request_timeout)?,
             journal: memory(c"lxcfs-journal")?,
             ledger: memory(c"lxcfs-ledger")?,
-            config: memory(c"lxcfs-config")?,
+            config: memory(CONFIG_MEMORY)?,
             parking: Parking::new(TRIGGERS)?,
             events: events()?,
             pins: Parking::new(MOST_PINNED)?,
@@ -161,7 +164,7 @@ impl Held {
             terms: Terms::adopt(terms)?,
             journal: journal.map_or_else(|| memory(c"lxcfs-journal"), Ok)?,
             ledger: ledger.map_or_else(|| memory(c"lxcfs-ledger"), Ok)?,
-            config: config.map_or_else(|| memory(c"lxcfs-config"), Ok)?,
+            config: config.map_or_else(|| memory(CONFIG_MEMORY), Ok)?,
             parking,
             events: waits.map_or_else(events, Ok)?,
             pins,
@@ -266,6 +269,13 @@ fn events() -> io::Result<OwnedFd> {
 
 pub(super) fn memory(name: &CStr) -> io::Result<OwnedFd> {
     Ok(memfd_create(name, MFdFlags::MFD_CLOEXEC)?)
+}
+
+/// Whether a link of `/proc/PID/fd` leads to the memory of the configuration.
+#[must_use]
+pub fn is_config(link: &Path) -> bool {
+    let name = CONFIG_MEMORY.to_string_lossy();
+    link == Path::new(&format!("/memfd:{name} (deleted)"))
 }
 
 /// Whether the connection has neither been aborted nor been unmounted everywhere.

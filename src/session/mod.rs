@@ -9,6 +9,7 @@ pub mod control;
 mod handshake;
 pub mod held;
 pub mod holder;
+pub mod in_force;
 mod interrupts;
 pub mod mount;
 pub mod server;

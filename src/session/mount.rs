@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
@@ -82,27 +82,11 @@ impl Mount {
     /// # Errors
     /// One sentence about what stands in the way.
     pub fn new(mountpoint: &Path, options: &[String]) -> anyhow::Result<(Self, Connection)> {
-        let context = context_options(options)?;
         let mountpoint = prepare(mountpoint)?;
         let connection = fuse_device::open().context(
             "cannot open /dev/fuse; load the kernel module fuse or give this machine the device",
         )?;
-        let data = format!(
-            "fd={},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions{context}",
-            connection.as_raw_fd()
-        );
-        // A superblock that is not read-only costs a GETATTR at the first fstat(2) after a
-        // read, since an access time could have changed. But triggers are written to
-        // pressure files, which the kernel refuses on a read-only one by itself.
-        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        mount(
-            Some(SOURCE),
-            &mountpoint,
-            Some(FS_TYPE),
-            flags,
-            Some(data.as_str()),
-        )
-        .with_context(|| format!("cannot mount on {}", mountpoint.display()))?;
+        mount_fuse(&mountpoint, options, &connection)?;
         // From here on a failure unmounts again.
         let mut mounted = Self {
             mountpoint,
@@ -119,6 +103,24 @@ impl Mount {
             request_timeout: timeouts.effective(),
         };
         Ok((mounted, connection))
+    }
+
+    /// Mounts a file system once more that is served already, and not mounted at `mountpoint`
+    /// any more. Needs Linux 5.14.
+    ///
+    /// # Errors
+    /// One sentence about what stands in the way.
+    pub fn again(
+        mountpoint: &Path,
+        options: &[String],
+        connection: &OwnedFd,
+        minor: u32,
+    ) -> anyhow::Result<Self> {
+        let mountpoint = prepare(mountpoint)?;
+        mount_fuse(&mountpoint, options, connection)?;
+        let mounted = Self { mountpoint, minor };
+        ensure!(mounted.is_there(), "another file system was mounted");
+        Ok(mounted)
     }
 
     /// The mount that an earlier process made at `mountpoint`, of a file system with this
@@ -180,6 +182,26 @@ pub fn take_away(mountpoint: &Path) -> io::Result<()> {
         umount2(&mountpoint, MntFlags::MNT_DETACH)?;
     }
     Ok(())
+}
+
+fn mount_fuse(mountpoint: &Path, options: &[String], connection: &OwnedFd) -> anyhow::Result<()> {
+    let context = context_options(options)?;
+    let data = format!(
+        "fd={},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions{context}",
+        connection.as_raw_fd()
+    );
+    // A superblock that is not read-only costs a GETATTR at the first fstat(2) after a
+    // read, since an access time could have changed. But triggers are written to
+    // pressure files, which the kernel refuses on a read-only one by itself.
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(
+        Some(SOURCE),
+        mountpoint,
+        Some(FS_TYPE),
+        flags,
+        Some(data.as_str()),
+    )
+    .with_context(|| format!("cannot mount on {}", mountpoint.display()))
 }
 
 /// Checks the directory, with what dead daemons left there taken away.

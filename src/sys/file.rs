@@ -1,14 +1,18 @@
-//! Reading files of the kernel's, whose size is not known before.
+//! Reading files: those of the kernel, whose size is not known before, and those of others,
+//! which may be anything.
 
 use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, makedev};
 use nix::sys::uio::pread;
 
 /// What the kernel gives at least in one piece, if there is as much.
@@ -89,6 +93,31 @@ pub fn device_of(path: &Path) -> Result<(u32, u32), Errno> {
     Ok((found.stx_dev_major, found.stx_dev_minor))
 }
 
+/// The text of a file that somebody has written, of at most `most` bytes. Never waits, and
+/// takes no more memory than that, whatever is at the path.
+///
+/// # Errors
+/// What open(2) and read(2) say, `FileTooLarge`, or `InvalidInput` for anything but a regular
+/// file or `/dev/null`.
+pub fn read_small(path: &Path, most: usize) -> io::Result<String> {
+    // A FIFO is opened at once, and is not read.
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() && metadata.rdev() != makedev(1, 3) {
+        let error = "it is not a regular file";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, error));
+    }
+    let mut text = String::new();
+    let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
+    if file.take(limit).read_to_string(&mut text)? > most {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(text)
+}
+
 /// Lets the number of `target` stand for what `source` refers to (dup3(2), close-on-exec).
 ///
 /// # Errors
@@ -103,4 +132,28 @@ pub fn replace(source: impl AsFd, target: BorrowedFd<'_>) -> Result<(), Errno> {
         )
     })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_small_file_is_refused_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "12345").unwrap();
+        assert_eq!(read_small(&file, 5).unwrap(), "12345");
+        let kind = |path: &Path, most| read_small(path, most).unwrap_err().kind();
+        assert_eq!(kind(&file, 4), io::ErrorKind::FileTooLarge);
+        let fifo = dir.path().join("fifo");
+        mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+        for other in [fifo.as_path(), dir.path(), "/dev/zero".as_ref()] {
+            assert_eq!(kind(other, 5), io::ErrorKind::InvalidInput);
+        }
+        assert_eq!(read_small("/dev/null".as_ref(), 5).unwrap(), "");
+    }
 }

@@ -1,5 +1,8 @@
 //! `lxcfs doctor` names what is wrong, and the commands that it prints mend it.
 
+mod states;
+mod strangers;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +13,7 @@ use nix::unistd::Pid;
 
 use crate::common::daemon::binary;
 use crate::common::mounts::total_mib;
-use crate::common::{Daemon, Ran, alone, beside_others, children, patience, run_within, wait_for};
+use crate::common::{Daemon, Ran, alone, patience, run_within, wait_for};
 use crate::running::{assert_has_views, attach, cell};
 
 /// One finding, with the command that mends it.
@@ -29,12 +32,26 @@ struct Findings(Vec<Finding>);
 impl Findings {
     #[track_caller]
     fn of(views: &Path) -> Self {
-        let ran = run_within(
+        Self::by(
             Command::new(binary())
                 .args(["doctor", "--views"])
                 .arg(views),
-            patience(60),
-        );
+        )
+    }
+
+    /// With programs of `directory` before all others.
+    #[track_caller]
+    fn with_path(views: &Path, directory: &Path) -> Self {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let path = format!("{}:{path}", directory.display());
+        let mut command = Command::new(binary());
+        command.args(["doctor", "--views"]).arg(views);
+        Self::by(command.env("PATH", path))
+    }
+
+    #[track_caller]
+    fn by(command: &mut Command) -> Self {
+        let ran = run_within(command, patience(60));
         let mut all: Vec<Finding> = Vec::new();
         let mut section = String::new();
         for line in ran.out.lines() {
@@ -72,6 +89,12 @@ impl Findings {
             .clone()
     }
 
+    /// The same, about lxcfs itself.
+    fn of_lxcfs(&self, part: &str) -> bool {
+        let is_such = |finding: &Finding| finding.section == "lxcfs" && finding.text.contains(part);
+        self.0.iter().any(is_such)
+    }
+
     fn speaks_of(&self, part: &str) -> bool {
         self.0.iter().any(|finding| finding.text.contains(part))
     }
@@ -87,7 +110,7 @@ fn assert_exit_code(ran: &Ran, all: &[Finding]) {
 impl Finding {
     /// Types the command.
     #[track_caller]
-    fn mend(&self) {
+    pub fn mend(&self) {
         let command = self.command.as_ref().expect("a command");
         run_within(Command::new("sh").args(["-c", command]), patience(30)).ok();
     }
@@ -224,47 +247,6 @@ fn a_stopped_lxcfs_is_started() {
     });
     assert_eq!(served.expect("a live lxcfs").to_mend("lxcfs").len(), 0);
     assert!(started.pid().is_some());
-}
-
-#[test]
-fn one_that_hangs_hangs_nobody() {
-    let _turn = alone();
-    let daemon = Daemon::start(&[]);
-    let cell = cell("");
-    attach(&daemon, &cell.init.to_string()).ok();
-    let all = [vec![daemon.pid()], children(daemon.pid())].concat();
-    let signal = |signal| {
-        for pid in &all {
-            let _ = kill(Pid::from_raw(*pid), signal);
-        }
-    };
-    signal(Signal::SIGSTOP);
-    let found = Findings::of(daemon.point());
-    signal(Signal::SIGCONT);
-    let silent = found.about(" does not answer");
-    assert_eq!(silent.verdict, "mend");
-    let command = silent.command.expect("a command");
-    assert!(
-        command.starts_with(&format!("kill -9 {}; ", daemon.pid())),
-        "{command}"
-    );
-    assert_has_views(&cell, 64);
-}
-
-#[test]
-fn a_bad_line_of_the_configuration_is_told() {
-    let _turn = beside_others();
-    let dir = tempfile::tempdir().expect("a directory");
-    let file = dir.path().join("lxcfs.toml");
-    let path = file.to_str().expect("an ASCII path");
-    fs::write(&file, "[defaults]\nswap = false\n").expect("a configuration");
-    let daemon = Daemon::start(&["--config", path]);
-    let found = Findings::of(daemon.point());
-    assert_eq!(found.about(&format!("{path} is in order")).verdict, "ok");
-    assert!(found.about("its options are ").text.contains(path));
-    fs::write(&file, "[defaults]\nswap = 1\n").expect("a configuration");
-    let bad = Findings::of(daemon.point()).about(&format!("{path}, line 2: "));
-    assert_eq!(bad.verdict, "mend");
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! Starting, and everything that may be in the way.
 
 use std::fs::{self, File};
+use std::os::unix::fs::{chown, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
+
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 
 use crate::common::daemon::{binary, mounted_at};
 use crate::common::{Daemon, Ran, beside_others, patience, run_within, wait_for};
@@ -61,6 +65,30 @@ fn a_second_daemon_is_refused_and_harms_nothing() {
         .filter(|line| line.split(' ').nth(4) == Some(point))
         .count();
     assert_eq!(stacked, 1, "a second mount lies over the first");
+}
+
+#[test]
+fn a_pid_file_that_is_somebody_elses_or_leads_elsewhere_is_refused() {
+    let _turn = beside_others();
+    let dir = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| dir.path().join(name);
+    fs::create_dir(at("mnt")).expect("a mount point");
+    for name in ["precious", "others"] {
+        fs::write(at(name), name).expect("a file");
+    }
+    symlink(at("precious"), at("link")).expect("a link");
+    fs::hard_link(at("precious"), at("hard-link")).expect("a link");
+    chown(at("others"), Some(65534), Some(65534)).expect("another owner");
+    mkfifo(&at("fifo"), Mode::S_IRWXU).expect("a FIFO");
+    for name in ["link", "hard-link", "others", "fifo"] {
+        let (file, point) = (at(name), at("mnt"));
+        let [file, point] = [&file, &point].map(|path| path.to_str().expect("ASCII"));
+        assert_says(&attempt(&["-p", file, point]), 1, &[file]);
+        assert!(mounted_at(&at("mnt")).is_none());
+    }
+    for name in ["precious", "others"] {
+        assert_eq!(fs::read_to_string(at(name)).expect("the file"), name);
+    }
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::common::daemon::{Daemon, binary};
-use crate::common::{has, skip};
-use crate::runner::{needs_root, run, sh};
+use crate::common::{self, has, skip};
+use crate::runner::{WITHOUT_DAEMONS, needs_root, run, sh};
 
 #[test]
 fn container_is_a_machine_of_its_own() {
@@ -117,6 +117,30 @@ fn views_of_a_daemon_are_taken() {
     let devices: Vec<_> = text.lines().collect();
     assert_eq!(devices.len(), 2, "{text}");
     assert_eq!(devices[0], devices[1]);
+}
+
+/// A FUSE file system of another user, who shows root what they like and answers when they like.
+const OF_ANOTHER_USER: &str = r#"
+    point=$(mktemp -d)
+    exec 9<>/dev/fuse
+    mount -i -t fuse.lxcfs -o \
+        fd=9,rootmode=40000,user_id=65534,group_id=65534,allow_other,default_permissions lxcfs "$point"
+    "$@"
+    code=$?
+    umount --lazy "$point"
+    rmdir "$point"
+    exit $code"#;
+
+#[test]
+fn another_users_file_system_is_not_taken_for_a_daemon() {
+    needs_root!();
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", WITHOUT_DAEMONS, "sh"]);
+    command.args(["sh", "-ec", OF_ANOTHER_USER, "sh"]);
+    command.arg(binary());
+    command.args(["run", "-m", "50m", "--", "head", "-n", "1", "/proc/meminfo"]);
+    let text = common::run(&mut command).ok();
+    assert_eq!(text, "MemTotal:          51200 kB\n");
 }
 
 #[test]

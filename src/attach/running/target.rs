@@ -109,21 +109,38 @@ pub fn find_pid(word: &str, proc: &Proc) -> anyhow::Result<(i32, String)> {
     };
     match found.as_slice() {
         [pid] => Ok((*pid, shown)),
-        [] => bail!("{}", unknown(&shown, &running)),
+        [] => match by_others(word, &running) {
+            Some(pid) => bail!(
+                "{shown} is what another user than root calls process {pid}; name that by its number"
+            ),
+            None => bail!("{}", unknown(&shown, &running)),
+        },
         several => bail!("{}", ambiguous(&shown, several, &running)),
     }
 }
 
 fn by_name(word: &str, running: &[Container]) -> Option<i32> {
     let called = |container: &&Container| container.name.as_deref() == Some(word);
-    running.iter().find(called).map(|container| container.pid)
+    let mut vouched = running.iter().filter(|container| container.is_roots_name);
+    vouched.find(called).map(|container| container.pid)
+}
+
+/// A container that somebody other than root has given this name, or an id that begins so.
+fn by_others(word: &str, running: &[Container]) -> Option<i32> {
+    let others = running.iter().filter(|container| !container.is_roots_name);
+    let named = others.filter_map(|container| Some((container.name.as_deref()?, container.pid)));
+    let mut meant = named.filter(|(name, _)| {
+        *name == word
+            || (name::is_id(name) && name::is_id_as_printed(word) && name.starts_with(word))
+    });
+    meant.next().map(|(_, pid)| pid)
 }
 
 /// The containers whose ids begin with `word`.
 fn by_digits(word: &str, running: &[Container]) -> Vec<i32> {
     let begins = |container: &&Container| {
         let name = container.name.as_deref().unwrap_or_default();
-        name::is_id(name) && name.starts_with(word)
+        container.is_roots_name && name::is_id(name) && name.starts_with(word)
     };
     let found = running.iter().filter(|_| !word.is_empty());
     found
@@ -201,7 +218,8 @@ fn ambiguous(word: &str, pids: &[i32], running: &[Container]) -> String {
 
 /// The names of the containers that have one, as many as fit into a message.
 fn names<'a>(containers: impl Iterator<Item = &'a Container>) -> String {
-    let names = containers.filter_map(|container| container.name.as_deref().map(name::short));
+    let vouched = containers.filter(|container| container.is_roots_name);
+    let names = vouched.filter_map(|container| container.name.as_deref().map(name::short));
     let mut names: Vec<_> = names.collect();
     let more = names.len().saturating_sub(MOST_NAMES);
     names.truncate(MOST_NAMES);
@@ -217,7 +235,11 @@ mod tests {
     use super::*;
 
     fn running() -> Vec<Container> {
-        let container = |name: Option<String>, pid| Container { name, pid };
+        let container = |name: Option<String>, pid| Container {
+            is_roots_name: name.is_some(),
+            name,
+            pid,
+        };
         vec![
             container(Some(format!("ab{}", "0".repeat(62))), 10),
             container(Some(format!("ac{}", "1".repeat(62))), 11),
@@ -235,6 +257,21 @@ mod tests {
         assert_eq!(by_digits("a", &running), [10, 11]);
         assert!(by_digits("we", &running).is_empty());
         assert!(by_digits("", &running).is_empty());
+    }
+
+    #[test]
+    fn a_name_that_anybody_can_give_is_nobodys() {
+        let mut running = running();
+        for container in &mut running {
+            container.is_roots_name = false;
+        }
+        let id = format!("ab{}", "0".repeat(62));
+        assert_eq!(by_name("web", &running), None);
+        assert!(by_digits("ab0", &running).is_empty());
+        assert!(pids(&format!("{id}\n"), &running).is_empty());
+        assert_eq!(by_others("web", &running), Some(12));
+        assert_eq!(by_others(&id[..12], &running), Some(10));
+        assert_eq!(by_others("db", &running), None);
     }
 
     #[test]
@@ -263,6 +300,7 @@ mod tests {
         );
         let many: Vec<_> = (0..20)
             .map(|pid| Container {
+                is_roots_name: true,
                 name: Some(pid.to_string()),
                 pid,
             })

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -17,6 +17,7 @@ use nix::unistd::{Pid, getpid, setsid};
 
 use super::{PROGRAM, host};
 use crate::attach::{USUAL, bindings, fallback};
+use crate::daemon;
 use crate::host::process::{Namespace, Proc};
 use crate::nri::Probe;
 use crate::parse::mountinfo::Mount;
@@ -57,7 +58,7 @@ enum Running {
 /// # Errors
 /// One sentence about what keeps it from that.
 pub fn bring_up(views: &Path) -> anyhow::Result<()> {
-    match running() {
+    match running()? {
         Running::Others(program) => log::info!("{} serves here and stays", program.display()),
         Running::Ours(pid) => {
             write_unit(views)?;
@@ -72,24 +73,17 @@ pub fn bring_up(views: &Path) -> anyhow::Result<()> {
     })
 }
 
-fn running() -> Running {
-    let pid = fs::read_to_string(PID_FILE).ok();
-    let pid = pid.and_then(|text| text.trim().parse::<i32>().ok());
-    let Some((pid, program)) = pid.and_then(|pid| {
-        let link = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-        let path = link.to_str()?.trim_end_matches(" (deleted)");
-        Some((Pid::from_raw(pid), PathBuf::from(path)))
-    }) else {
-        return Running::Nobody;
-    };
-    if program == Path::new(PROGRAM) {
-        Running::Ours(pid)
-    } else if program.ends_with("lxcfs") {
-        Running::Others(program)
-    } else {
-        // The number is another process's by now.
-        Running::Nobody
-    }
+fn running() -> anyhow::Result<Running> {
+    let proc = Proc::open(Path::new("/proc")).context("cannot open /proc")?;
+    let holder = daemon::holder(Path::new(PID_FILE), &proc);
+    Ok(match holder {
+        Some(holder) if holder.program == Path::new(PROGRAM) => {
+            Running::Ours(Pid::from_raw(holder.pid))
+        }
+        Some(holder) => Running::Others(holder.program),
+        // What is in the file is another process's number by now, if any.
+        None => Running::Nobody,
+    })
 }
 
 /// Has the daemon go on with the program that is installed now.
@@ -160,8 +154,10 @@ fn systemctl(arguments: &[&str]) -> anyhow::Result<()> {
 /// Starts the daemon outside of the pod, as a child of the host's init.
 fn spawn(views: &Path) -> anyhow::Result<()> {
     fallback::prepare(views)?;
-    let options = File::options().create(true).append(true).clone();
-    let log = options
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .custom_flags(libc::O_NOFOLLOW)
         .open(LOG)
         .with_context(|| format!("cannot open {LOG}"))?;
     let mut command = Command::new(PROGRAM);
@@ -208,7 +204,7 @@ fn complain(result: anyhow::Result<()>) -> bool {
 /// # Errors
 /// One sentence about what keeps it from that.
 pub fn remove(views: &Path) -> anyhow::Result<()> {
-    if let Running::Ours(pid) = running() {
+    if let Running::Ours(pid) = running()? {
         let users = users(views)?;
         ensure!(
             users == 0,

@@ -59,6 +59,7 @@ fn install(program: &[u8]) -> io::Result<()> {
         .create(true)
         .truncate(true)
         .mode(0o755)
+        .custom_flags(libc::O_NOFOLLOW)
         .open(&fresh)?;
     file.write_all(program)?;
     file.sync_all()?;

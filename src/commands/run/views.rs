@@ -92,7 +92,8 @@ impl Source {
 }
 
 /// The mountpoint of a daemon that answers. One of LXCFS, which leaves the checking of
-/// permissions to itself, is not taken: its figures are others.
+/// permissions to itself, is not taken: its figures are others. Nor is one that another user
+/// has mounted, whose figures can be anything.
 fn mounted() -> Option<PathBuf> {
     let mounts = Process::myself().and_then(|process| process.mountinfo());
     let mut mountpoints: Vec<PathBuf> = mounts
@@ -100,6 +101,7 @@ fn mounted() -> Option<PathBuf> {
         .into_iter()
         .filter(|mount| mount.fs_type == FS_TYPE && mount.root == "/")
         .filter(|mount| mount.super_options.contains_key("default_permissions"))
+        .filter(|mount| mount.super_options.get("user_id") == Some(&Some("0".to_owned())))
         .map(|mount| mount.mount_point)
         .collect();
     // Others may belong to one container only and end with it.

@@ -8,20 +8,25 @@ use std::thread;
 use serde_json::Value;
 
 use super::{
-    Docker, Facts, LXC_CONFIG, LXC_HOOK, Pluggable, SPECIFICATIONS, Specification, major_minor,
+    DEVICE, Docker, Facts, LXC_CONFIG, LXC_HOOK, Pluggable, Podman, SPECIFICATIONS, Specification,
+    major_minor,
 };
-use crate::cli::Command;
-use crate::doctor::lxcfs_command;
+use crate::daemon;
 use crate::doctor::words::Words;
 use crate::host::process::Proc;
 use crate::places::tool;
+use crate::places::trust::Trust;
+use crate::sys::file::read_small;
 
-/// Where podman is told to give all containers a device or a hook.
-const OF_PODMAN: [&str; 6] = [
+/// Where podman is told to give all containers a device or an annotation.
+const OF_PODMAN: [&str; 4] = [
     "/etc/containers/containers.conf",
     "/etc/containers/containers.conf.d",
     "/usr/share/containers/containers.conf",
     "/usr/share/containers/containers.conf.d",
+];
+/// Where podman looks for hooks, one of which does what the annotation asks for.
+const HOOKS_OF_PODMAN: [&str; 2] = [
     "/etc/containers/oci/hooks.d",
     "/usr/share/containers/oci/hooks.d",
 ];
@@ -29,6 +34,8 @@ const OF_CONTAINERD: &str = "/etc/containerd/config.toml";
 const NRI: &str = "io.containerd.nri.v1.nri";
 const OF_CRIO: [&str; 2] = ["/etc/crio/crio.conf", "/etc/crio/crio.conf.d"];
 const NRI_PLUGINS: &str = "/opt/nri/plugins";
+/// No configuration of an engine is longer.
+const MOST_BYTES: usize = 1 << 20;
 
 /// Asks the engines, all at the same time.
 pub fn gather(proc: &Proc, words: &Words) -> Facts {
@@ -79,7 +86,7 @@ fn specification(words: &Words) -> Specification {
         &own.to_string_lossy(),
         &["cdi", "--views", &words.plain_views],
     );
-    let is_current = |fresh: String| fs::read_to_string(&path).is_ok_and(|text| text == fresh);
+    let is_current = |fresh: String| read_small(&path, MOST_BYTES).is_ok_and(|text| text == fresh);
     if fresh.is_none_or(is_current) {
         Specification::Current(path)
     } else {
@@ -91,10 +98,8 @@ fn specification(words: &Words) -> Specification {
 fn docker(proc: &Proc) -> Option<Docker> {
     tool::installed("docker")?;
     let is_elsewhere = env::var_os("DOCKER_HOST").is_some_and(|host| !host.is_empty());
-    let is_daemon = |pid: &i32| {
-        proc.read(*pid, "comm")
-            .is_ok_and(|comm| comm == "dockerd\n")
-    };
+    let trust = Trust::new(proc);
+    let is_daemon = |pid: &i32| trust.is_called(*pid, "dockerd");
     let runs = is_elsewhere || proc.pids().unwrap_or_default().iter().any(is_daemon);
     let info = runs.then(|| tool::output("docker", &["info", "--format", "{{json .}}"]));
     Some(of_docker(&info.flatten().unwrap_or_default()))
@@ -117,14 +122,27 @@ pub(super) fn of_docker(info: &str) -> Docker {
     }
 }
 
-fn podman() -> Option<(String, Option<PathBuf>)> {
+fn podman() -> Option<Podman> {
     let version = version("podman", 2)?;
-    Some((
-        version,
-        OF_PODMAN
+    let first = |paths: &[&str]| {
+        paths
             .iter()
-            .find_map(|path| mentions_lxcfs(Path::new(path))),
-    ))
+            .find_map(|path| mentions_lxcfs(Path::new(path)))
+    };
+    let for_all = first(&OF_PODMAN);
+    let text = for_all.as_ref().map(|file| read_small(file, MOST_BYTES));
+    Some(Podman {
+        version,
+        asks_by_annotation: text.is_some_and(|text| asks_by_annotation(&text.unwrap_or_default())),
+        for_all,
+        hook: first(&HOOKS_OF_PODMAN),
+    })
+}
+
+/// Whether the configuration has the annotation, and not the device.
+pub(super) fn asks_by_annotation(text: &str) -> bool {
+    let mut lines = text.lines().map(str::trim_start);
+    !lines.any(|line| !line.starts_with('#') && line.contains(DEVICE))
 }
 
 /// The file, or the first one of the directory, that speaks of lxcfs.
@@ -135,7 +153,7 @@ pub(super) fn mentions_lxcfs(path: &Path) -> Option<PathBuf> {
             .filter(|entry| entry.path().is_file())
             .find_map(|entry| mentions_lxcfs(&entry.path()));
     }
-    let text = fs::read_to_string(path).ok()?;
+    let text = read_small(path, MOST_BYTES).ok()?;
     let mut lines = text.lines().map(str::trim_start);
     let found = lines.any(|line| !line.starts_with('#') && line.contains("lxcfs"));
     found.then(|| path.to_owned())
@@ -150,7 +168,7 @@ fn containerd() -> Option<Pluggable> {
         return None;
     }
     let version = version("containerd", 2)?;
-    let config = fs::read_to_string(OF_CONTAINERD).unwrap_or_default();
+    let config = read_small(OF_CONTAINERD.as_ref(), MOST_BYTES).unwrap_or_default();
     Some(Pluggable {
         has_nri: containerd_has_nri(&version, &config),
         version,
@@ -181,7 +199,7 @@ fn crio() -> Option<Pluggable> {
     files.extend(more);
     let texts: Vec<_> = files
         .iter()
-        .filter_map(|file| fs::read_to_string(file).ok())
+        .filter_map(|file| read_small(file, MOST_BYTES).ok())
         .collect();
     Some(Pluggable {
         has_nri: crio_has_nri(&version, &texts),
@@ -202,12 +220,5 @@ pub(super) fn crio_has_nri(version: &str, configs: &[String]) -> bool {
 fn has_plugin(proc: &Proc) -> bool {
     let installed = fs::read_dir(NRI_PLUGINS).into_iter().flatten().flatten();
     let mut names = installed.map(|entry| entry.file_name());
-    if names.any(|name| name.to_string_lossy().contains("lxcfs")) {
-        return true;
-    }
-    let is_plugin = |pid: &i32| {
-        let command = lxcfs_command(*pid, proc).and_then(|(_, cli)| cli.command);
-        matches!(command, Some(Command::Nri(_)))
-    };
-    proc.pids().unwrap_or_default().iter().any(is_plugin)
+    names.any(|name| name.to_string_lossy().contains("lxcfs")) || daemon::has_plugin(proc)
 }

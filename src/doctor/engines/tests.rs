@@ -1,6 +1,8 @@
 //! What is said of made-up engines.
 
-use super::gather::{containerd_has_nri, crio_has_nri, mentions_lxcfs, of_docker};
+use super::gather::{
+    asks_by_annotation, containerd_has_nri, crio_has_nri, mentions_lxcfs, of_docker,
+};
 use super::*;
 use crate::doctor::Verdict;
 use crate::doctor::words::tests::words;
@@ -64,7 +66,7 @@ fn docker_takes_devices_or_arguments_or_a_runtime() {
 fn a_specification_that_is_out_of_date_is_written_again() {
     let facts = |specification| Facts {
         specification,
-        podman: Some(("5.4.2".to_owned(), None)),
+        podman: Some(podman(None, None)),
         ..Facts::default()
     };
     let missing = facts(Specification::Missing);
@@ -74,6 +76,44 @@ fn a_specification_that_is_out_of_date_is_written_again() {
     assert_says(&stale, Verdict::Mend, "lxcfs cdi > /etc/cdi/lxcfs.json");
     let current = facts(Specification::Current("/etc/cdi/lxcfs.json".into()));
     assert!(said(&current).iter().all(is_ok));
+}
+
+fn podman(for_all: Option<&str>, hook: Option<&str>) -> Podman {
+    Podman {
+        version: "5.4.2".to_owned(),
+        for_all: for_all.map(PathBuf::from),
+        asks_by_annotation: true,
+        hook: hook.map(PathBuf::from),
+    }
+}
+
+#[test]
+fn a_hook_of_podman_alone_gives_no_container_the_views() {
+    let facts = |for_all, hook| Facts {
+        podman: Some(podman(for_all, hook)),
+        specification: Specification::Current("/etc/cdi/lxcfs.json".into()),
+        ..Facts::default()
+    };
+    let (drop_in, hook) = (Some("/etc/x.conf"), Some("/etc/hook.json"));
+    assert_says(
+        &facts(None, hook),
+        Verdict::Note,
+        "containers.conf.d/lxcfs.conf",
+    );
+    assert_says(&facts(drop_in, None), Verdict::Mend, "hooks.d/lxcfs.json");
+    assert_says(&facts(drop_in, hook), Verdict::Ok, "by /etc/x.conf");
+    let mut by_device = facts(drop_in, None);
+    by_device.podman.as_mut().unwrap().asks_by_annotation = false;
+    assert_says(&by_device, Verdict::Ok, "by /etc/x.conf");
+}
+
+#[test]
+fn podman_is_asked_by_device_or_by_annotation() {
+    let drop_in = include_str!("../../../share/podman/containers.conf.d/lxcfs.conf");
+    assert!(asks_by_annotation(drop_in));
+    assert!(!asks_by_annotation(
+        "[containers]\ndevices = [\"lxcfs.rs/view=all\"]\n"
+    ));
 }
 
 #[test]

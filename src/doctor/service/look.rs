@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use procfs::process::Process;
 
-use super::{Daemon, Facts, Mounted, Unit};
+use super::{Config, Daemon, Facts, Mounted, Unit};
 use crate::attach::fallback;
 use crate::config;
-use crate::container::policy::Change;
-use crate::doctor::lxcfs_command;
+use crate::daemon::{self, resolved};
+use crate::doctor::host;
 use crate::host::process::Proc;
 use crate::places::health::{Device, Health};
 use crate::places::inside;
@@ -21,7 +21,8 @@ use crate::places::tool;
 
 const SYSTEMD: &str = "/run/systemd/system";
 const UNIT: &str = "lxcfs.service";
-const PROPERTIES: &str = "LoadState,UnitFileState,FileDescriptorStoreMax,WatchdogUSec,ExecStart";
+const PROPERTIES: &str =
+    "LoadState,UnitFileState,FileDescriptorStoreMax,WatchdogUSec,ConditionResult,ExecStart";
 
 /// How long a file may take to be read.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -32,55 +33,42 @@ pub fn gather(
     places: &[Place],
     health: &BTreeMap<Device, Health>,
     proc: &Arc<Proc>,
+    host: &host::Facts,
 ) -> Facts {
     let views = resolved(views);
-    let mounted = mounted(&views, places, health);
-    let daemon = daemon(&views, proc);
-    let config = daemon.as_ref().and_then(|daemon| daemon.config.clone());
-    let has_systemd = Path::new(SYSTEMD).exists();
     let hosts = places.iter().filter(|place| place.namespace.is_none());
-    let mounts = hosts.flat_map(|place| &place.views);
-    let elsewhere =
-        mounts.filter(|mount| mount.root == Path::new("/") && mount.mount_point != views);
+    let (here, elsewhere): (Vec<_>, Vec<_>) = hosts
+        .flat_map(|place| &place.views)
+        .filter(|mount| mount.root == Path::new("/"))
+        .partition(|mount| mount.mount_point == views);
+    let device = here.last().map(|mount| mount.device);
+    let mounted = mounted(&views, device, health);
+    let (serving, unmounted) = daemons(&views, device, proc);
+    let has_systemd = Path::new(SYSTEMD).exists();
+    let how = |device: Device| match health.get(&device) {
+        Some(Health::Dead) => Mounted::Dead,
+        _ if is_lxcfs(device) => Mounted::Lxcfs,
+        _ => Mounted::Alive,
+    };
     Facts {
         mounted,
-        daemon,
+        daemon: serving.as_ref().map(|daemon| of_daemon(daemon, proc)),
+        unmounted: unmounted.as_ref().map(|daemon| of_daemon(daemon, proc)),
+        in_container: host.in_container,
+        can_mount: host.fuse.is_none(),
         has_systemd,
         unit: has_systemd.then(|| unit(&views)).flatten(),
-        config: look_at_config(config.as_deref()),
+        config: config(serving.as_ref().or(unmounted.as_ref()), proc),
         others: elsewhere
-            .map(|mount| {
-                let path = mount.mount_point.clone();
-                let how = if health.get(&mount.device) == Some(&Health::Dead) {
-                    Mounted::Dead
-                } else if is_lxcfs(mount.device) {
-                    Mounted::Lxcfs
-                } else {
-                    Mounted::Alive
-                };
-                (path, how)
-            })
+            .into_iter()
+            .map(|mount| (mount.mount_point.clone(), how(mount.device)))
             .collect(),
         views,
     }
 }
 
-/// The path without symbolic links, as far as it can be looked up.
-fn resolved(views: &Path) -> PathBuf {
-    let absolute = std::path::absolute(views).unwrap_or_else(|_| views.to_owned());
-    match (
-        absolute.parent().map(fs::canonicalize),
-        absolute.file_name(),
-    ) {
-        (Some(Ok(parent)), Some(name)) => parent.join(name),
-        _ => absolute,
-    }
-}
-
-fn mounted(views: &Path, places: &[Place], health: &BTreeMap<Device, Health>) -> Mounted {
-    let hosts = places.iter().filter(|place| place.namespace.is_none());
-    let mut mounts = hosts.flat_map(|place| &place.views);
-    let Some(mount) = mounts.rfind(|mount| mount.mount_point == views) else {
+fn mounted(views: &Path, device: Option<Device>, health: &BTreeMap<Device, Health>) -> Mounted {
+    let Some(device) = device else {
         let links = fallback::is_hosts_own(&views.join("proc/meminfo"));
         return if links {
             Mounted::Links
@@ -88,12 +76,12 @@ fn mounted(views: &Path, places: &[Place], health: &BTreeMap<Device, Health>) ->
             Mounted::Nothing
         };
     };
-    if health.get(&mount.device) == Some(&Health::Dead) {
+    if health.get(&device) == Some(&Health::Dead) {
         return Mounted::Dead;
     }
     let file = views.join("proc/meminfo");
     match inside::run(&None, PATIENCE, move || fs::read(file).is_ok()) {
-        Ok(true) if is_lxcfs(mount.device) => Mounted::Lxcfs,
+        Ok(true) if is_lxcfs(device) => Mounted::Lxcfs,
         Ok(true) => Mounted::Alive,
         _ => Mounted::Silent,
     }
@@ -108,27 +96,38 @@ fn is_lxcfs((major, minor): Device) -> bool {
     here.is_some_and(|mount| !mount.super_options.contains_key("default_permissions"))
 }
 
-/// The process whose command line says that it is the daemon of this mountpoint.
-fn daemon(views: &Path, proc: &Proc) -> Option<Daemon> {
-    let mut pids = proc.pids().ok()?;
-    pids.sort_unstable();
-    pids.into_iter().find_map(|pid| {
-        let (words, cli) = lxcfs_command(pid, proc)?;
-        let mountpoint = cli.daemon.mountpoint.filter(|_| cli.command.is_none())?;
-        if resolved(&mountpoint) != views {
-            return None;
+/// Of the daemons of this mountpoint, the one whose file system is what is mounted there, and
+/// one of ours whose file system is not.
+fn daemons(
+    views: &Path,
+    device: Option<Device>,
+    proc: &Proc,
+) -> (Option<daemon::Daemon>, Option<daemon::Daemon>) {
+    let (mut serving, mut unmounted) = (None, None);
+    let all = daemon::Daemon::all(proc).unwrap_or_default();
+    for daemon in all.into_iter().filter(|one| one.mountpoint == views) {
+        let minor = daemon.state(proc).map(|state| state.minor);
+        match (minor, device) {
+            (Some(minor), Some((_, mounted))) if minor == mounted => serving = Some(daemon),
+            // LXCFS does not say.
+            (None, Some(_)) if serving.is_none() => serving = Some(daemon),
+            (Some(_), _) => unmounted = Some(daemon),
+            (None, _) => {}
         }
-        let options = words.get(1..words.len() - 1).unwrap_or_default();
-        Some(Daemon {
-            pid,
-            version: tool::output(&format!("/proc/{pid}/exe"), &["--version"]).map(|text| {
-                let version = text.split_whitespace().last();
-                version.unwrap_or_default().to_owned()
-            }),
-            options: options.join(" "),
-            config: cli.daemon.config,
-        })
-    })
+    }
+    (serving, unmounted)
+}
+
+fn of_daemon(daemon: &daemon::Daemon, proc: &Proc) -> Daemon {
+    let state = daemon.state(proc);
+    Daemon {
+        pid: daemon.pid,
+        views_off: state.as_ref().is_some_and(|state| state.views_off),
+        version: state.map(|state| state.version),
+        options: daemon.options.clone(),
+        is_outdated: daemon.is_outdated(proc),
+        stopped: daemon.stopped(proc),
+    }
 }
 
 fn unit(views: &Path) -> Option<Unit> {
@@ -153,17 +152,30 @@ pub(super) fn of_systemctl(text: &str, views: &Path) -> Option<Unit> {
         is_enabled: value("UnitFileState").starts_with("enabled"),
         has_fd_store: !["", "0"].contains(&value("FileDescriptorStoreMax")),
         has_watchdog: !["", "0", "infinity"].contains(&value("WatchdogUSec")),
+        may_start: value("ConditionResult") == "yes",
     })
 }
 
-fn look_at_config(path: Option<&Path>) -> Option<Result<PathBuf, String>> {
+/// What there is to say of the daemon's configuration file, or of the default one.
+fn config(daemon: Option<&daemon::Daemon>, proc: &Proc) -> Option<Config> {
+    let path = daemon.and_then(|daemon| daemon.config.as_deref());
     let location = config::location(path);
-    if path.is_none() && !location.exists() {
+    let in_force = daemon
+        .and_then(|daemon| daemon.in_force(proc))
+        .and_then(|memory| memory.text());
+    let is_missing = path.is_none() && !location.exists();
+    if is_missing && in_force.as_deref().is_none_or(str::is_empty) {
         return None;
     }
-    let read = config::policy(path, &Change::default());
-    Some(
-        read.map(|_| location.to_owned())
-            .map_err(|error| error.to_string()),
-    )
+    let parse = |text: &str| config::Config::parse(text, location);
+    let config = match config::read(path).and_then(|text| parse(&text)) {
+        Ok(config) => config,
+        Err(error) => return Some(Config::Bad(error.to_string())),
+    };
+    let is_same = in_force.is_none_or(|text| parse(&text).is_ok_and(|known| known == config));
+    Some(if is_same {
+        Config::InForce(location.to_owned())
+    } else {
+        Config::Changed(location.to_owned())
+    })
 }
