@@ -149,6 +149,12 @@ pub struct DeployArgs {
     #[arg(long, value_name = "PID", default_value = "1", value_parser = clap::value_parser!(i32).range(1..))]
     pub host: i32,
 
+    /// Install to this directory of the host [default: /opt/lxcfs, or where that cannot be
+    /// written to or executed from /var/opt/lxcfs, /home/kubernetes/bin/lxcfs or
+    /// /run/lxcfs-program]
+    #[arg(long, value_name = "DIR", value_parser = absolute_path)]
+    pub dir: Option<PathBuf>,
+
     /// Take what was installed off the host, once no container has its files any more
     #[arg(long)]
     pub uninstall: bool,

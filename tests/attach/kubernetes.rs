@@ -21,10 +21,17 @@ struct Node {
 
 impl Node {
     fn start() -> Self {
-        let script = "for dir in /run /opt /var/log; do mount -t tmpfs node $dir || exit; done; \
-            mkdir /run/views; touch /run/ready; exec sleep 1000000";
+        Self::start_with_opt("rw")
+    }
+
+    /// A node whose `/opt` is mounted with these options.
+    fn start_with_opt(options: &str) -> Self {
+        let script = format!(
+            "for dir in /run /opt /var/opt /var/log; do mount -t tmpfs node $dir || exit; done; \
+            mount -o remount,{options} /opt; mkdir /run/views; touch /run/ready; exec sleep 1000000"
+        );
         let process = Command::new("unshare")
-            .args(["--mount", "--propagation", "private", "sh", "-c", script])
+            .args(["--mount", "--propagation", "private", "sh", "-c", &script])
             .stdin(Stdio::null())
             .spawn()
             .expect("starting unshare");
@@ -280,4 +287,53 @@ fn the_command_lines_of_the_manifests_are_understood() {
         // Nothing of it is done.
         run(Command::new(binary()).args(arguments).arg("--help")).ok();
     }
+}
+
+#[test]
+fn a_node_whose_opt_is_read_only_or_noexec_has_it_elsewhere_and_serves() {
+    let _turn = beside_others();
+    for options in ["ro", "noexec"] {
+        let node = Node::start_with_opt(options);
+        let log = tempfile::NamedTempFile::new().expect("a log file");
+        let mut deploying = Command::new(binary())
+            .args(["deploy", "--views", "/run/views", "--socket", "/run/none"])
+            .arg("--host")
+            .arg(node.process.id().to_string())
+            .stderr(log.reopen().expect("the log file"))
+            .spawn()
+            .expect("the program under test");
+        let said = || fs::read_to_string(log.path()).unwrap_or_default();
+        let started = wait_for(patience(30), || {
+            said().contains("the daemon is started").then_some(())
+        });
+        deploying.kill().expect("ending the pod");
+        deploying.wait().expect("the end of the pod");
+        assert!(started.is_some(), "{options}: {}", said());
+        // That was said after the first answer.
+        let served = fs::read_to_string(node.path("/run/views/proc/meminfo"));
+        assert!(
+            served.is_ok_and(|text| text.starts_with("MemTotal:")),
+            "{options}"
+        );
+        assert!(node.path("/var/opt/lxcfs/lxcfs").exists(), "{options}");
+        assert!(
+            !node.path("/opt/lxcfs").exists(),
+            "{options}: something is left"
+        );
+        node.uninstall().ok();
+        assert!(!node.path("/var/opt/lxcfs").exists(), "{options}");
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_gets_one_sentence_and_nothing_is_started() {
+    let _turn = beside_others();
+    let node = Node::start_with_opt("ro");
+    let mut command = Command::new(binary());
+    command.args(["deploy", "--views", "/run/views", "--dir", "/opt/lxcfs"]);
+    command.arg("--host").arg(node.process.id().to_string());
+    let ran = run_within(&mut command, patience(30));
+    assert!(!ran.succeeded() && ran.err.contains("--dir"), "{ran:?}");
+    assert!(ran.err.contains("Read-only file system"), "{ran:?}");
+    assert_eq!(node.daemon(), None);
 }

@@ -15,7 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid, setsid};
 
-use super::{PROGRAM, host};
+use super::{host, take_away};
 use crate::attach::{USUAL, bindings, fallback};
 use crate::daemon;
 use crate::host::process::{Namespace, Proc};
@@ -29,7 +29,8 @@ use crate::sys::process;
 const UNIT: &str = include_str!("../../../systemd/lxcfs.service");
 const UNITS_PROGRAM: &str = "/usr/bin/lxcfs";
 const UNIT_NAME: &str = "lxcfs.service";
-const UNIT_PATH: &str = "/etc/systemd/system/lxcfs.service";
+/// Where the unit is written: to the first directory that takes it.
+const UNIT_DIRS: [&str; 2] = ["/etc/systemd/system", "/run/systemd/system"];
 /// There while systemd is the host's init (man: sd_booted(3)).
 const SYSTEMD: &str = "/run/systemd/system";
 
@@ -52,32 +53,40 @@ enum Running {
     Others(PathBuf),
 }
 
-/// Has the installed program serve at `views`, unless a daemon does that was not installed
-/// here.
+/// Has the `installed` program serve at `views`, unless a daemon does that was not installed at
+/// one of the `places`.
 ///
 /// # Errors
 /// One sentence about what keeps it from that.
-pub fn bring_up(views: &Path) -> anyhow::Result<()> {
-    match running()? {
-        Running::Others(program) => log::info!("{} serves here and stays", program.display()),
+pub fn bring_up(views: &Path, installed: &Path, places: &[PathBuf]) -> anyhow::Result<()> {
+    let done = match running(places)? {
+        Running::Others(program) => format!("{} serves here and stays", program.display()),
         Running::Ours(pid) => {
-            write_unit(views)?;
-            upgrade(pid)?;
+            write_unit(views, installed)?;
+            upgrade(pid, installed)?.to_owned()
         }
-        Running::Nobody => start(views)?,
-    }
+        Running::Nobody => {
+            start(views, installed)?;
+            "the daemon is started".to_owned()
+        }
+    };
     let mut probe = Probe::default();
-    wait_for("there is no answer at the mountpoint", || {
-        let served = probe.served(views, bindings(&[]), ANSWER_TIMEOUT);
-        Ok(served?.is_some())
-    })
+    wait_for(
+        "there is no answer at the mountpoint; its log says why",
+        || {
+            let served = probe.served(views, bindings(&[]), ANSWER_TIMEOUT);
+            Ok(served?.is_some())
+        },
+    )?;
+    log::info!("{done}");
+    Ok(())
 }
 
-fn running() -> anyhow::Result<Running> {
+fn running(places: &[PathBuf]) -> anyhow::Result<Running> {
     let proc = Proc::open(Path::new("/proc")).context("cannot open /proc")?;
     let holder = daemon::holder(Path::new(PID_FILE), &proc);
     Ok(match holder {
-        Some(holder) if holder.program == Path::new(PROGRAM) => {
+        Some(holder) if places.contains(&holder.program) => {
             Running::Ours(Pid::from_raw(holder.pid))
         }
         Some(holder) => Running::Others(holder.program),
@@ -86,37 +95,34 @@ fn running() -> anyhow::Result<Running> {
     })
 }
 
-/// Has the daemon go on with the program that is installed now.
-fn upgrade(pid: Pid) -> anyhow::Result<()> {
+/// Has the daemon go on with the program that is installed now. Returns what became of it.
+fn upgrade(pid: Pid, installed: &Path) -> anyhow::Result<&'static str> {
     let is_current = || -> anyhow::Result<bool> {
         let (used, installed) = (
             fs::metadata(format!("/proc/{pid}/exe"))?,
-            fs::metadata(PROGRAM)?,
+            fs::metadata(installed)?,
         );
         Ok((used.dev(), used.ino()) == (installed.dev(), installed.ino()))
     };
     if is_current().context("the daemon is gone")? {
-        log::info!("the daemon is up to date");
-        return Ok(());
+        return Ok("the daemon is up to date");
     }
     kill(pid, Signal::SIGUSR1).context("cannot signal the daemon")?;
     wait_for(
         "the daemon does not go on with the new program; its log says why",
         is_current,
     )?;
-    log::info!("the daemon goes on with the new program");
-    Ok(())
+    Ok("the daemon goes on with the new program")
 }
 
-fn start(views: &Path) -> anyhow::Result<()> {
-    if has_systemd() {
-        write_unit(views)?;
-        systemctl(&["enable", "--now", UNIT_NAME])?;
-    } else {
-        spawn(views)?;
+fn start(views: &Path, installed: &Path) -> anyhow::Result<()> {
+    if !has_systemd() {
+        return spawn(views, installed);
     }
-    log::info!("the daemon is started");
-    Ok(())
+    write_unit(views, installed)?;
+    // Where /etc is read-only the unit lasts until the next boot, as its link then does.
+    systemctl(&["enable", "--now", UNIT_NAME])
+        .or_else(|_| systemctl(&["enable", "--runtime", "--now", UNIT_NAME]))
 }
 
 fn has_systemd() -> bool {
@@ -124,15 +130,27 @@ fn has_systemd() -> bool {
 }
 
 /// Writes the unit if there is systemd and it is not written yet.
-fn write_unit(views: &Path) -> anyhow::Result<()> {
+fn write_unit(views: &Path, installed: &Path) -> anyhow::Result<()> {
     let text = UNIT
-        .replace(UNITS_PROGRAM, PROGRAM)
+        .replace(UNITS_PROGRAM, &installed.to_string_lossy())
         .replace(USUAL, &views.to_string_lossy());
-    if !has_systemd() || fs::read_to_string(UNIT_PATH).is_ok_and(|written| written == text) {
+    let is_it = |path| fs::read_to_string(path).is_ok_and(|unit| unit == text);
+    if !has_systemd() || units().any(is_it) {
         return Ok(());
     }
-    fs::write(UNIT_PATH, text).with_context(|| format!("cannot write {UNIT_PATH}"))?;
-    systemctl(&["daemon-reload"])
+    let mut refusals = Vec::new();
+    for path in units() {
+        match fs::write(&path, &text) {
+            Ok(()) => return systemctl(&["daemon-reload"]),
+            Err(error) => refusals.push(format!("{}: {error}", path.display())),
+        }
+    }
+    bail!("cannot write the unit ({})", refusals.join("; "))
+}
+
+/// The files in which the unit may lie.
+fn units() -> impl Iterator<Item = PathBuf> {
+    UNIT_DIRS.iter().map(|dir| Path::new(dir).join(UNIT_NAME))
 }
 
 fn systemctl(arguments: &[&str]) -> anyhow::Result<()> {
@@ -152,7 +170,7 @@ fn systemctl(arguments: &[&str]) -> anyhow::Result<()> {
 }
 
 /// Starts the daemon outside of the pod, as a child of the host's init.
-fn spawn(views: &Path) -> anyhow::Result<()> {
+fn spawn(views: &Path, installed: &Path) -> anyhow::Result<()> {
     fallback::prepare(views)?;
     let log = File::options()
         .create(true)
@@ -160,7 +178,7 @@ fn spawn(views: &Path) -> anyhow::Result<()> {
         .custom_flags(libc::O_NOFOLLOW)
         .open(LOG)
         .with_context(|| format!("cannot open {LOG}"))?;
-    let mut command = Command::new(PROGRAM);
+    let mut command = Command::new(installed);
     command
         .arg("-f")
         .arg(views)
@@ -203,8 +221,8 @@ fn complain(result: anyhow::Result<()>) -> bool {
 ///
 /// # Errors
 /// One sentence about what keeps it from that.
-pub fn remove(views: &Path) -> anyhow::Result<()> {
-    if let Running::Ours(pid) = running()? {
+pub fn remove(views: &Path, places: &[PathBuf]) -> anyhow::Result<()> {
+    if let Running::Ours(pid) = running(places)? {
         let users = users(views)?;
         ensure!(
             users == 0,
@@ -212,15 +230,20 @@ pub fn remove(views: &Path) -> anyhow::Result<()> {
         );
         stop(pid, views)?;
     }
-    if fs::read_to_string(UNIT_PATH).is_ok_and(|text| text.contains(PROGRAM)) {
+    let is_ours = |path: &PathBuf| {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        places
+            .iter()
+            .any(|place| text.contains(&*place.to_string_lossy()))
+    };
+    for unit in units().filter(is_ours) {
         systemctl(&["disable", UNIT_NAME])?;
-        remove_file(Path::new(UNIT_PATH))?;
+        remove_file(&unit)?;
         systemctl(&["daemon-reload"])?;
     }
-    remove_file(Path::new(PROGRAM))?;
-    if let Some(directory) = Path::new(PROGRAM).parent() {
-        // Whatever else is in it is not ours.
-        let _ = fs::remove_dir(directory);
+    for place in places {
+        remove_file(place)?;
+        take_away(place);
     }
     log::info!("lxcfs is uninstalled");
     Ok(())
