@@ -35,7 +35,7 @@ pub enum Controller {
 }
 
 impl Controller {
-    const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Memory,
         Self::Cpu,
         Self::Cpuacct,
@@ -65,11 +65,11 @@ impl Controller {
 pub(super) struct Hierarchy {
     pub(super) version: Version,
     /// v1 controllers, or the name as `name=systemd`; empty for v2.
-    controllers: Vec<String>,
-    mount_point: PathBuf,
+    pub(super) controllers: Vec<String>,
+    pub(super) mount_point: PathBuf,
     /// The cgroup that is mounted there; `/` but for a mount of a part.
     mounted_path: String,
-    root: Arc<Node>,
+    pub(super) root: Arc<Node>,
     /// By their paths below the root.
     nodes: RwLock<HashMap<Arc<str>, Weak<Node>>>,
 }
@@ -99,7 +99,7 @@ impl Layout {
     /// front of every mount point (`/` on a live system).
     ///
     /// # Errors
-    /// When no hierarchy can be opened at all.
+    /// When one cannot be opened, or there is none.
     pub fn detect(mountinfo: &str, prefix: &Path, budget: &Arc<FdBudget>) -> io::Result<Self> {
         let mut hierarchies: Vec<Hierarchy> = Vec::new();
         for mount in mountinfo
@@ -127,14 +127,17 @@ impl Layout {
             let mount_point = prefix.join(relative);
             let root = match Node::open_root(&mount_point, Arc::clone(budget)) {
                 Ok(root) => root,
+                // Something else lies over the way to it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => {
-                    log::warn!(
-                        "cannot use the cgroup mount {}: {error}",
-                        mount_point.display()
-                    );
-                    continue;
+                    let point = mount_point.display();
+                    let text = format!("cannot open the cgroup mount {point}: {error}");
+                    return Err(io::Error::new(error.kind(), text));
                 }
             };
+            if prefix == Path::new("/") && !root.is_on_mount(mount.mnt_id) {
+                continue;
+            }
             if let Some(index) = known {
                 hierarchies.remove(index);
             }
@@ -210,8 +213,10 @@ impl Layout {
     /// is no such directory is left out, as if it were not mounted.
     ///
     /// # Errors
-    /// When a directory that is there cannot be opened.
+    /// When a directory that is there cannot be opened, or one lies outside of what is mounted:
+    /// what is limited there is not known.
     pub fn open(self: &Arc<Self>, paths: &Paths) -> io::Result<Cgroup> {
+        self.check(paths)?;
         let hierarchies = self.hierarchies.iter().zip(paths.shared());
         let nodes = hierarchies.map(|(hierarchy, path)| {
             let Some(path) = path else { return Ok(None) };
@@ -236,8 +241,8 @@ impl Layout {
             .iter()
             .find(|hierarchy| hierarchy.name() == directory.hierarchy)
             .is_some_and(|hierarchy| {
-                let below = hierarchy.below_mount(&directory.path);
-                hierarchy.root.has_below(below, directory.inode)
+                let below = hierarchy.below(&directory.path);
+                below.is_some_and(|below| hierarchy.root.has_below(below, directory.inode))
             })
     }
 
@@ -294,27 +299,22 @@ impl Hierarchy {
 
     /// The directory of the cgroup `path`.
     pub(super) fn directory(&self, path: &str) -> PathBuf {
-        self.mount_point.join(self.below_mount(path))
+        self.mount_point.join(self.below(path).unwrap_or_default())
     }
 
-    /// The path relative to the mount point.
-    fn below_mount<'a>(&self, path: &'a str) -> &'a str {
-        path.strip_prefix(self.mounted_path.trim_end_matches('/'))
-            .unwrap_or(path)
-            .trim_start_matches('/')
+    /// The path relative to the mount point; `None` if it lies outside of what is mounted.
+    pub(super) fn below<'a>(&self, path: &'a str) -> Option<&'a str> {
+        let below = path.strip_prefix(self.mounted_path.trim_end_matches('/'))?;
+        let is_inside = below.is_empty() || below.starts_with('/');
+        let climbs = below.split('/').any(|name| name == "..");
+        (is_inside && !climbs).then(|| below.trim_start_matches('/'))
     }
 
     /// Opens `path` and, as its parents, all directories on the way.
     pub(super) fn open(&self, path: &Arc<str>) -> io::Result<Arc<Node>> {
-        let below = match self.mounted_path.as_str() {
-            "/" => &**path,
-            mounted => path.strip_prefix(mounted).ok_or(io::ErrorKind::NotFound)?,
-        };
+        let below = self.below(path).ok_or(io::ErrorKind::NotFound)?;
         let mut node = Arc::clone(&self.root);
         for name in below.split('/').filter(|name| !name.is_empty()) {
-            if name == ".." {
-                return Err(io::ErrorKind::NotFound.into());
-            }
             let child_path = node.child_path(name);
             let nodes = self.nodes.read();
             let known = nodes.get(child_path.as_str()).and_then(Weak::upgrade);

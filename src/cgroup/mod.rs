@@ -6,6 +6,7 @@ mod layout;
 mod node;
 mod paths;
 mod pressure;
+mod reach;
 mod sources;
 mod v1;
 mod v2;
@@ -76,11 +77,19 @@ impl Cgroup {
             .collect()
     }
 
-    /// Whether `controller` has this reader in the root cgroup, with the host's own processes.
+    /// Whether it is the root cgroup for every controller, with the host's own processes.
     #[must_use]
-    pub fn is_root_of(&self, controller: Controller) -> bool {
-        self.node(controller)
-            .is_some_and(|(_, node)| node.is_root())
+    pub fn is_root(&self) -> bool {
+        let mut hierarchies = Controller::ALL
+            .iter()
+            .filter_map(|controller| self.layout.index_of(*controller))
+            .filter(|index| self.paths.get(*index).is_some())
+            .peekable();
+        let is_root = |index: usize| {
+            let node = self.nodes.get(index).and_then(Option::as_deref);
+            node.is_some_and(Node::is_root)
+        };
+        hierarchies.peek().is_some() && hierarchies.all(is_root)
     }
 
     /// Whether all directories still exist.
@@ -93,36 +102,6 @@ impl Cgroup {
                 Some(node) => node.is_root() || node.is_alive(),
                 None => path.is_none(),
             })
-    }
-
-    /// The files that the figures of `controller` come from, with their present content:
-    /// the limits of this cgroup and of all above it, and what this one accounts.
-    #[must_use]
-    pub fn sources(&self, controller: Controller) -> Vec<Source> {
-        let Some(index) = self.layout.index_of(controller) else {
-            return Vec::new();
-        };
-        let hierarchy = self.layout.hierarchies.get(index);
-        let node = self.nodes.get(index).and_then(Option::as_deref);
-        let path = self.paths.get(index);
-        let (Some(hierarchy), Some(node), Some(path)) = (hierarchy, node, path) else {
-            return Vec::new();
-        };
-        let (limits, accounts) = sources::files(controller, hierarchy.version);
-        let mut directory = hierarchy.directory(path);
-        let mut found = Vec::new();
-        for (height, node) in node.self_and_ancestors().enumerate() {
-            let files = limits.iter().chain(accounts.iter().filter(|_| height == 0));
-            found.extend(files.filter_map(|file| {
-                let content = node.read(file).ok().flatten()?;
-                Some(Source {
-                    path: directory.join(file),
-                    content,
-                })
-            }));
-            directory.pop();
-        }
-        found
     }
 
     /// Memory and swap; `None` if no cgroup of its own accounts them. `huge_pages`
@@ -161,13 +140,16 @@ impl Cgroup {
         }
     }
 
-    /// CPU time used; `None` if no cgroup of its own accounts it. Throttled time, which takes
-    /// a file of its own on v1, is left out there unless it is asked for.
+    /// CPU time used; `None` if no cgroup of its own accounts it: every one of v2 does, also
+    /// beside the controllers of v1. Throttled time, which takes a file of its own on v1, is left
+    /// out there unless it is asked for.
     ///
     /// # Errors
     /// As [`Cgroup::memory`].
     pub fn cpu_usage(&self, asks_throttled: bool) -> Result<Option<CpuUsage>, Error> {
-        let Some((version, node)) = self.accounted(Controller::Cpuacct) else {
+        let accounted = self.accounted(Controller::Cpuacct);
+        let unified = || self.unified_node().map(|(node, _)| (Version::V2, node));
+        let Some((version, node)) = accounted.or_else(unified) else {
             return Ok(None);
         };
         match version {

@@ -1,7 +1,7 @@
 //! One cgroup directory and kept fds of its files.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -129,6 +129,16 @@ impl Node {
             parent: None,
             kept: RwLock::default(),
         }))
+    }
+
+    /// Whether this, the root, is what was mounted under this number, and nothing lies over that.
+    /// Taken for granted where the kernel does not tell.
+    #[must_use]
+    pub fn is_on_mount(&self, mount_id: i32) -> bool {
+        let info = format!("/proc/self/fdinfo/{}", self.root.dir.as_raw_fd());
+        let info = std::fs::read_to_string(info).unwrap_or_default();
+        let line = info.lines().find_map(|line| line.strip_prefix("mnt_id:"));
+        line.is_none_or(|id| id.trim() == mount_id.to_string())
     }
 
     /// The path of the child directory `name`.

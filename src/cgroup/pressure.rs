@@ -43,7 +43,7 @@ impl Cgroup {
         })
     }
 
-    fn unified_node(&self) -> Option<(&Node, PathBuf)> {
+    pub(super) fn unified_node(&self) -> Option<(&Node, PathBuf)> {
         let hierarchies = self.layout.hierarchies.iter();
         let mut places = hierarchies.zip(self.nodes.iter().zip(self.paths.iter()));
         let (hierarchy, (node, path)) =

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Controller, Version};
+use super::{Cgroup, Controller, Version};
 
 /// A file of a cgroup and its present content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,10 +13,46 @@ pub struct Source {
     pub content: String,
 }
 
+impl Cgroup {
+    /// The files that the figures of `controller` come from, with their present content:
+    /// the limits of this cgroup and of all above it, and what this one accounts.
+    #[must_use]
+    pub fn sources(&self, controller: Controller) -> Vec<Source> {
+        let Some(index) = self.layout.index_of(controller) else {
+            return Vec::new();
+        };
+        let hierarchy = self.layout.hierarchies.get(index);
+        let node = self.nodes.get(index).and_then(Option::as_deref);
+        let path = self.paths.get(index);
+        let (Some(hierarchy), Some(node), Some(path)) = (hierarchy, node, path) else {
+            return Vec::new();
+        };
+        let (limits, accounts) = files(controller, hierarchy.version);
+        let mut directory = hierarchy.directory(path);
+        let mut found = Vec::new();
+        for (height, node) in node.self_and_ancestors().enumerate() {
+            // What the root accounts is everybody's.
+            let is_accounted = height == 0 && !node.is_root();
+            let files = limits
+                .iter()
+                .chain(accounts.iter().filter(|_| is_accounted));
+            found.extend(files.filter_map(|file| {
+                let content = node.read(file).ok().flatten()?;
+                Some(Source {
+                    path: directory.join(file),
+                    content,
+                })
+            }));
+            directory.pop();
+        }
+        found
+    }
+}
+
 type Files = &'static [&'static str];
 
 /// Files of limits, which count on all levels, and files of accounting.
-pub(super) const fn files(controller: Controller, version: Version) -> (Files, Files) {
+const fn files(controller: Controller, version: Version) -> (Files, Files) {
     match (controller, version) {
         (Controller::Memory, Version::V1) => (
             &["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"],

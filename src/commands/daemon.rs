@@ -21,6 +21,7 @@ use super::pid_file::PidFile;
 use super::{compatible, installed, serve};
 use crate::cli::DaemonArgs;
 use crate::config;
+use crate::fs::Views;
 use crate::ops;
 use crate::session::control::Control;
 use crate::session::held::Held;
@@ -240,6 +241,7 @@ fn connect(
         }
         forget(true, &held);
     }
+    Views::check().context("cannot tell readers apart")?;
     // A later server makes do with the last good one.
     config::policy(args.config.as_deref(), &args.given())?;
     let (mount, connection) = Mount::new(mountpoint, &args.options)?;

@@ -71,6 +71,9 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
         )
         .context("cannot read the host's figures")?,
     );
+    for limit in views.limits() {
+        log::warn!("{limit}");
+    }
     let sys = SysTree::open(Path::new("/sys")).context("cannot open /sys")?;
     // Readers that are not interrupted put several requests before a thread wakes up.
     if let Err(errno) = process::interrupt_nobody() {

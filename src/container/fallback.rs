@@ -13,20 +13,20 @@ const MOST_CAUSES: usize = 1000;
 
 /// A source has failed, and the last good value serves.
 pub(super) fn report(what: &str, cause: &dyn std::fmt::Display) {
-    count(&format!(
+    warn(&format!(
         "{what}: {cause}; the last good value is shown instead"
     ));
 }
 
 /// A file of the host's has a form that is not known, so that nothing of it is shown.
 pub fn report_unknown(file: &str) {
-    count(&format!(
+    warn(&format!(
         "{file}: the form is not known; only what the container is shown is listed there"
     ));
 }
 
 /// Counts a failure. It is logged the first time, the tenth, the hundredth...
-fn count(text: &str) {
+pub(super) fn warn(text: &str) {
     let count = {
         let mut failures = FAILURES.lock();
         let failures = failures.get_or_insert_default();

@@ -42,7 +42,7 @@ use self::tasks::TaskCount;
 use self::vm_counters::VmCounters;
 use crate::cgroup::account::{CpuUsage, Memory};
 use crate::cgroup::vm_events::VmEvents;
-use crate::cgroup::{Cgroup, Controller, Error, FdBudget, Limit};
+use crate::cgroup::{Cgroup, Error, FdBudget, Limit};
 use crate::host::mounts::Extent;
 use crate::host::process::Proc;
 use crate::host::{Host, NumaNode, boottime_nsec};
@@ -147,11 +147,12 @@ impl Container {
         self.record.retire(|out| self.state.lock().store(out));
     }
 
-    /// Whether its readers are the host's own processes as far as `controller` goes: in
-    /// the root cgroup and in the daemon's namespaces. The host's figures are theirs.
+    /// Whether its readers are the host's own processes: in the root cgroup for every controller,
+    /// and in the daemon's namespaces. The host's figures are theirs. One that some controller
+    /// limits is a container for all others too.
     #[must_use]
-    pub fn is_host_for(&self, controller: Controller) -> bool {
-        self.on_host && self.cgroup.is_root_of(controller)
+    pub fn is_host(&self) -> bool {
+        self.on_host && self.cgroup.is_root()
     }
 
     /// Memory and swap. All zero where no cgroup accounts them. The limit is no more than

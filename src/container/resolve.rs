@@ -2,6 +2,7 @@
 
 mod clean_up;
 mod look_up;
+mod place;
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -13,6 +14,8 @@ use nix::unistd::getpid;
 use parking_lot::{Mutex, RwLock};
 
 use self::clean_up::{FEW_CONTAINERS, forget_older_half};
+pub(super) use self::place::{Namespaces, Place};
+use super::fallback;
 use super::familiar::{Familiar, Thread};
 use super::moves::{Lull, Moves};
 use super::namespaces::{CgroupNamespace, PidNamespace, Registry};
@@ -21,7 +24,7 @@ use super::recent::Recent;
 use super::tasks::Tasks;
 use super::{Container, Journal};
 use crate::cgroup::Layout;
-use crate::host::process::{Namespace, Proc, namespace_in};
+use crate::host::process::Proc;
 use crate::host::{Host, boottime_nsec};
 use crate::sys::write_watch::WriteWatch;
 
@@ -40,22 +43,13 @@ const MOST_PLACES: usize = 4096;
 /// Files of which readers may be given a recent text.
 const RECENT_FILES: usize = 24;
 
-/// Where a reader stands: all that its container follows from.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Place {
-    pub(super) namespaces: Namespaces,
-    /// The text of `/proc/TID/cgroup`.
-    pub(super) memberships: Arc<str>,
-}
+/// A reader without a number here.
+const OUTSIDE: &str = "a reader is outside of the pid namespace that lxcfs runs in, so its \
+    container cannot be told; start lxcfs in the host's (docker run --pid host, hostPID: true)";
 
-/// The inode numbers of a thread's namespaces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Namespaces {
-    pid: u64,
-    cgroup: u64,
-    /// 0 without time namespaces.
-    time: u64,
-}
+/// Readers that lxcfs may not look at closely.
+const HIDDEN: &str = "the namespaces of a reader cannot be seen, since CAP_SYS_PTRACE is missing \
+    or a security module forbids it; it is shown the figures of its own cgroup";
 
 /// What makes two containers the same one: the directories, and whether readers are
 /// processes of the host that see it as such. Paths tell apart what could not be opened.
@@ -76,6 +70,8 @@ pub enum Reason {
     PidNamespace(i32),
     /// The reader is in it, and in the daemon's own namespaces.
     OwnCgroup,
+    /// The reader is in it; its namespaces cannot be seen.
+    HiddenNamespaces,
 }
 
 /// The container of readers in one place.
@@ -102,8 +98,9 @@ pub struct Resolved {
     /// The lull in which it was looked up.
     lull: Option<Lull>,
     last_used_nsec: AtomicU64,
+    has_pid_namespace: bool,
     // Held so that the inode numbers of the place stay these namespaces' own.
-    pid_namespace: Option<Arc<PidNamespace>>,
+    _pid_namespace: Option<Arc<PidNamespace>>,
     _cgroup_namespace: Option<Arc<CgroupNamespace>>,
     _time_namespace: Option<OwnedFd>,
 }
@@ -111,8 +108,8 @@ pub struct Resolved {
 impl Resolved {
     /// Whether the readers count pids of their own.
     #[must_use]
-    pub fn has_pid_namespace(&self) -> bool {
-        self.pid_namespace.is_some()
+    pub const fn has_pid_namespace(&self) -> bool {
+        self.has_pid_namespace
     }
 
     /// The operator's rules for the container, with their numbers in the configuration.
@@ -201,17 +198,8 @@ impl Containers {
         journal: Journal,
         watch: Option<WriteWatch>,
     ) -> Self {
-        let own = |namespace| {
-            host.proc
-                .namespace(getpid().as_raw(), namespace)
-                .unwrap_or(0)
-        };
         Self {
-            own: Namespaces {
-                pid: own(Namespace::Pid),
-                cgroup: own(Namespace::Cgroup),
-                time: own(Namespace::Time),
-            },
+            own: Namespaces::of_daemon(getpid().as_raw(), &host.proc),
             moves: Moves::new(watch, layout.mounts().map(|(.., path)| path)),
             familiar: Familiar::new(Arc::clone(layout.budget())),
             host,
@@ -247,21 +235,13 @@ impl Containers {
     /// As [`Containers::resolve`].
     pub fn recognize(&self, tid: i32, asks_time: bool) -> Result<Reader, Errno> {
         if tid <= 0 {
-            log::debug!("a reader is not visible in the daemon's pid namespace");
+            fallback::warn(OUTSIDE);
             return Err(Errno::ESRCH);
         }
         let lull = self.moves.lull();
         let proc = &self.host.proc;
-        let see = |namespaces: &OwnedFd, before: Namespaces, asks_time| {
-            Some(Namespaces {
-                // A thread is in the same one for all its life: pid_namespaces(7).
-                pid: before.pid,
-                cgroup: namespace_in(namespaces, Namespace::Cgroup)?,
-                time: match asks_time {
-                    true => namespace_in(namespaces, Namespace::Time).unwrap_or(self.own.time),
-                    false => before.time,
-                },
-            })
+        let see = |directory: &OwnedFd, before: Namespaces, asks_time| {
+            before.again(directory, asks_time, self.own)
         };
         let familiar = self.familiar.get(tid, lull, asks_time, proc, see);
         if let Some((resolved, thread)) = familiar {
@@ -297,10 +277,16 @@ impl Containers {
     }
 
     fn identify(&self, tid: i32, lull: Option<Lull>) -> Result<Arc<Resolved>, Errno> {
-        let memberships = self.host.proc.read(tid, "cgroup");
+        let memberships = self.host.proc.read(tid, "cgroup").map_err(|errno| {
+            fallback::warn(&format!(
+                "cannot read which cgroup a reader is in: {errno}; without CAP_SYS_PTRACE the \
+                 option hidepid of /proc forbids it"
+            ));
+            Errno::ESRCH
+        })?;
         let place = Place {
-            memberships: memberships.map_err(|_| Errno::ESRCH)?.into(),
-            namespaces: self.namespaces(tid),
+            memberships: memberships.into(),
+            namespaces: Namespaces::of(tid, self.own, &self.host.proc),
         };
         let now_nsec = boottime_nsec();
         if let Some(known) = self.places.read().get(&place) {
@@ -311,7 +297,7 @@ impl Containers {
         }
         self.keep_within_bounds();
         let resolved = Arc::new(self.look_up(tid, &place, lull).map_err(|error| {
-            log::warn!("cannot tell the container of thread {tid}: {error}");
+            fallback::warn(&format!("cannot tell the container of a reader: {error}"));
             Errno::EIO
         })?);
         let mut places = self.places.write();
@@ -322,20 +308,6 @@ impl Containers {
         places.remove(&place);
         places.insert(place, Arc::clone(&resolved));
         Ok(resolved)
-    }
-
-    fn namespaces(&self, tid: i32) -> Namespaces {
-        self.namespaces_by(|namespace| self.host.proc.namespace(tid, namespace))
-    }
-
-    /// A namespace that cannot be seen is taken for the daemon's own: the thread's cgroup
-    /// then speaks for itself.
-    fn namespaces_by(&self, inode: impl Fn(Namespace) -> Option<u64>) -> Namespaces {
-        Namespaces {
-            pid: inode(Namespace::Pid).unwrap_or(self.own.pid),
-            cgroup: inode(Namespace::Cgroup).unwrap_or(self.own.cgroup),
-            time: inode(Namespace::Time).unwrap_or(self.own.time),
-        }
     }
 
     /// All containers that are known now.

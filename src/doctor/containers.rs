@@ -8,7 +8,7 @@ use anyhow::Context;
 
 use super::Line;
 use super::words::Words;
-use crate::cgroup::{Controller, Limit};
+use crate::cgroup::Limit;
 use crate::container::policy::Policy;
 use crate::container::{Journal, Resolved};
 use crate::fs::Views;
@@ -187,12 +187,10 @@ impl Limits {
 
     fn of_memory(&self, resolved: &Resolved) -> bool {
         let total_kb = self.host.meminfo().get("MemTotal").unwrap_or(u64::MAX);
-        let container = &resolved.container;
-        !container.is_host_for(Controller::Memory)
-            && matches!(
-                container.cgroup.memory(false),
-                Ok(Some(memory)) if memory.limit_bytes.or_at_most(u64::MAX) >> 10 < total_kb
-            )
+        matches!(
+            resolved.container.cgroup.memory(false),
+            Ok(Some(memory)) if memory.limit_bytes.or_at_most(u64::MAX) >> 10 < total_kb
+        )
     }
 
     fn of_cpuset(&self, resolved: &Resolved) -> bool {

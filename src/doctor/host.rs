@@ -28,7 +28,11 @@ const CONTAINER_FILES: [&str; 4] = [
 
 /// Controllers by their v1 names and their v2 names, and what containers are shown without.
 const CONTROLLERS: [(&str, &str, &str); 5] = [
-    ("memory", "memory", "the memory of the host"),
+    (
+        "memory",
+        "memory",
+        "the size of the host's memory, all of it free",
+    ),
     (
         "cpu",
         "cpu",

@@ -4,25 +4,25 @@
 mod cpus;
 mod memory;
 mod pressure;
+mod sources;
 mod sys;
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
-use nix::unistd::getpid;
 
 pub use self::pressure::Stalls;
+use self::sources::Sources;
 use super::tree::ProcFile;
 use crate::cgroup::account::{Memory, Swap};
-use crate::cgroup::{Controller, FdBudget, Layout};
+use crate::cgroup::{FdBudget, Layout};
 use crate::container::apportion::Disk;
 use crate::container::policy::{Policy, Uptime};
 use crate::container::{Activity, Containers, Gone, Journal, Reader, Resolved};
-use crate::host::{Host, boottime_nsec};
+use crate::host::{Host, boottime_nsec, vantage};
 use crate::parse::cpu_list::CpuSet;
 use crate::parse::diskstats::Device;
 use crate::parse::meminfo::MemInfo;
@@ -46,18 +46,15 @@ impl Views {
     /// readers that come again and again are known at once.
     ///
     /// # Errors
-    /// One sentence about the file of the kernel's that is missing.
+    /// As [`Views::check`].
     pub fn open(
         kept_fds: usize,
         policy: Policy,
         journal: Journal,
         watch: Option<WriteWatch>,
     ) -> io::Result<Self> {
-        let root = Path::new("/");
-        let host = Arc::new(Host::open(root)?);
-        let mountinfo = host.proc.read(getpid().as_raw(), "mountinfo")?;
         let kept_fds = Arc::new(FdBudget::new(kept_fds));
-        let layout = Arc::new(Layout::detect(&mountinfo, root, &kept_fds)?);
+        let Sources { host, layout } = Sources::open(&kept_fds)?;
         Ok(Self {
             containers: Containers::new(
                 Arc::clone(&host),
@@ -88,6 +85,15 @@ impl Views {
     /// Has everything that is read from now on follow another policy.
     pub fn set_policy(&self, policy: Policy) {
         self.containers.set_policy(policy);
+    }
+
+    /// What readers cannot be shown on this machine or from where this process is, a sentence
+    /// for each.
+    #[must_use]
+    pub fn limits(&self) -> Vec<&'static str> {
+        let mut limits = vantage::limits(&self.host.proc);
+        limits.extend(self.layout.limits());
+        limits
     }
 
     /// When the host was started.
@@ -376,33 +382,12 @@ fn shows_host(file: ProcFile, resolved: &Resolved) -> bool {
     let options = &resolved.options;
     options.passthrough
         || (file == ProcFile::Loadavg && !options.loadavg)
-        || accounted_by(file).is_some_and(|controller| resolved.container.is_host_for(controller))
+        || resolved.container.is_host()
 }
 
 /// Whether the reader's time namespace makes a difference to the file.
 fn tells_time(file: ProcFile) -> bool {
     matches!(file, ProcFile::Stat | ProcFile::Uptime) || file.resource().is_some()
-}
-
-/// The controller whose accounting the file is made of; none for a list of CPUs.
-fn accounted_by(file: ProcFile) -> Option<Controller> {
-    match file {
-        ProcFile::Cpuinfo => None,
-        ProcFile::Diskstats | ProcFile::PressureIo => Some(Controller::Blkio),
-        ProcFile::Arcstats
-        | ProcFile::Meminfo
-        | ProcFile::PressureMemory
-        | ProcFile::Slabinfo
-        | ProcFile::Swaps
-        | ProcFile::Vmstat => Some(Controller::Memory),
-        ProcFile::Interrupts
-        | ProcFile::Loadavg
-        | ProcFile::PressureCpu
-        | ProcFile::PressureIrq
-        | ProcFile::Softirqs
-        | ProcFile::Stat
-        | ProcFile::Uptime => Some(Controller::Cpuacct),
-    }
 }
 
 /// The boot time that the kernel itself shows in a time namespace.

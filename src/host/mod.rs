@@ -8,6 +8,7 @@ mod online;
 mod personality;
 pub mod process;
 mod release;
+pub mod vantage;
 
 pub use self::facts::{Host, PressureFile, boottime_nsec, page_kb, thread_cpu_nsec};
 pub use self::nodes::NumaNode;

@@ -114,6 +114,18 @@ impl Proc {
         nsfs::inode_of_link(&self.dir, &format!("{pid}/{}", namespace.link())).ok()
     }
 
+    /// The same; `None` where the kernel has no such namespaces.
+    ///
+    /// # Errors
+    /// `EACCES` when the kernel does not let this process look, which takes `CAP_SYS_PTRACE`
+    /// for processes that may do more than this one.
+    pub fn see_namespace(&self, pid: i32, namespace: Namespace) -> Result<Option<u64>, Errno> {
+        match nsfs::inode_of_link(&self.dir, &format!("{pid}/{}", namespace.link())) {
+            Err(Errno::ENOENT) => Ok(None),
+            seen => seen.map(Some),
+        }
+    }
+
     /// The directory of the process's namespaces. Once the process has ended there are none
     /// in it, also when another one has got its number.
     ///

@@ -81,6 +81,10 @@ fn explain(file: ProcFile, resolved: &Resolved) -> Result<String, std::fmt::Erro
             text,
             "container: the process's own cgroup, as it shares the host's namespaces"
         )?,
+        Reason::HiddenNamespaces => writeln!(
+            text,
+            "container: the process's own cgroup, as its namespaces cannot be seen"
+        )?,
     }
     writeln!(
         text,
@@ -95,15 +99,11 @@ fn explain(file: ProcFile, resolved: &Resolved) -> Result<String, std::fmt::Erro
             rule.cgroup.as_str()
         )?;
     }
+    if resolved.container.is_host() {
+        writeln!(text, "a process of the host: the host's own figures")?;
+        return Ok(text);
+    }
     for controller in controllers(file) {
-        if resolved.container.is_host_for(*controller) {
-            writeln!(
-                text,
-                "{}: the root cgroup, so the host's own figures",
-                controller.v1_name()
-            )?;
-            continue;
-        }
         let sources = resolved.container.cgroup.sources(*controller);
         if sources.is_empty() {
             writeln!(

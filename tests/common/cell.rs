@@ -122,13 +122,24 @@ impl std::ops::Deref for Cell {
 impl Cell {
     #[track_caller]
     pub fn start(limits: &Limits) -> Self {
-        Self::with_init(limits, &[Path::new("sleep"), Path::new("100000")], true)
+        Self::in_cgroup(Cgroup::create(), limits)
+    }
+
+    /// A container in a cgroup that is removed with it.
+    #[track_caller]
+    pub fn in_cgroup(cgroup: Cgroup, limits: &Limits) -> Self {
+        let init = [Path::new("sleep"), Path::new("100000")];
+        Self::launch(cgroup, limits, &init, true)
     }
 
     /// A container whose init is the given command, with or without a cgroup namespace of its own.
     #[track_caller]
     pub fn with_init(limits: &Limits, init: &[&Path], cgroup_namespace: bool) -> Self {
-        let cgroup = Cgroup::create();
+        Self::launch(Cgroup::create(), limits, init, cgroup_namespace)
+    }
+
+    #[track_caller]
+    fn launch(cgroup: Cgroup, limits: &Limits, init: &[&Path], cgroup_namespace: bool) -> Self {
         if let Some(bytes) = limits.memory_bytes {
             cgroup.set_memory_limit_bytes(bytes);
         }

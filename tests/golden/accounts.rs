@@ -128,15 +128,24 @@ fn a_name_may_hold_spaces_colons_and_parentheses() {
 }
 
 #[test]
-fn a_path_outside_of_the_mount_is_no_cgroup() {
+fn a_path_outside_of_the_mount_is_refused() {
     let tree = Tree::fixture("debian13-v2");
-    for memberships in [
-        "0::/../other\n",
-        "0::/system.slice/../system.slice\n",
-        "0::/nowhere\n",
-        "1:memory:/system.slice\n",
-        "",
-    ] {
+    let layout = tree.layout();
+    for memberships in ["0::/../other\n", "0::/system.slice/../system.slice\n"] {
+        let error = layout.open(&layout.paths(memberships)).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("lies outside of what is mounted"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_path_that_is_nowhere_is_no_cgroup() {
+    let tree = Tree::fixture("debian13-v2");
+    for memberships in ["0::/nowhere\n", "1:memory:/system.slice\n", ""] {
         let figures = Figures::read(&tree.cgroup(memberships));
         assert_eq!(figures.memory, Ok(Default::default()), "{memberships:?}");
         assert_eq!(figures.threads, Ok(Vec::new()), "{memberships:?}");

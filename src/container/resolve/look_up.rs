@@ -4,15 +4,19 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use super::{Containers, Identity, Place, Reason, Resolved};
-use crate::cgroup::Paths;
+use super::place::Seen;
+use super::{Containers, HIDDEN, Identity, Place, Reason, Resolved};
+use crate::cgroup::{Cgroup, Paths};
 use crate::container::moves::Lull;
 use crate::container::namespaces::{CgroupNamespace, PidNamespace};
 use crate::container::policy::Uptime;
 use crate::container::recent::Recent;
-use crate::container::{Container, TICK_NSEC, boundary};
+use crate::container::{Container, TICK_NSEC, boundary, fallback};
 use crate::host::boottime_nsec;
 use crate::host::process::Namespace;
+
+/// Threads that are asked whether they are the init of a container, at the most.
+const MOST_ASKED: usize = 1000;
 
 impl Containers {
     /// Finds out everything about readers in a place, of whom the thread `tid` is one.
@@ -27,17 +31,19 @@ impl Containers {
     ) -> io::Result<Resolved> {
         let proc = &self.host.proc;
         let now_nsec = boottime_nsec();
-        let pid_namespace = (place.namespaces.pid != self.own.pid)
-            .then(|| self.pid_namespaces.of(tid, place.namespaces.pid, proc))
-            .transpose()?;
-        let cgroup_namespace = (place.namespaces.cgroup != self.own.cgroup)
-            .then(|| {
-                self.cgroup_namespaces
-                    .of(tid, place.namespaces.cgroup, proc)
-            })
-            .transpose()?;
-        let time_namespace = (place.namespaces.time != self.own.time)
-            .then(|| proc.hold_namespace(tid, Namespace::Time))
+        let namespaces = &place.namespaces;
+        let (pid, time) = (namespaces.pid, namespaces.time);
+        if namespaces.are_hidden() {
+            fallback::warn(HIDDEN);
+        }
+        let hold_pid = |inode| self.pid_namespaces.of(tid, inode, proc);
+        let pid_namespace = pid.other_than(self.own.pid).map(hold_pid).transpose()?;
+        let hold_cgroup = |inode| self.cgroup_namespaces.of(tid, inode, proc);
+        let cgroup_namespace = namespaces.cgroup.other_than(self.own.cgroup);
+        let cgroup_namespace = cgroup_namespace.map(hold_cgroup).transpose()?;
+        let time_namespace = time
+            .other_than(self.own.time)
+            .map(|_| proc.hold_namespace(tid, Namespace::Time))
             .transpose()?;
         let init = pid_namespace
             .as_deref()
@@ -47,13 +53,16 @@ impl Containers {
             Some(namespace) => self.within_cgroup_namespace(tid, &own, namespace, init, place)?,
             None => self.by_init(own, init),
         };
+        let cgroup = self.layout.open(&paths)?;
         let started_nsec = match &pid_namespace {
             Some(namespace) => self.started(namespace, place, &paths),
+            None if pid.is_hidden() => self.started_by_numbers(tid, &cgroup),
             None => 0,
         };
-        let time_offset_nsec = time_namespace
-            .as_ref()
-            .map_or(0, |_| proc.boottime_offset_nsec(tid));
+        let time_offset_nsec = match time == self.own.time {
+            true => 0,
+            false => proc.boottime_offset_nsec(tid),
+        };
         let policy = Arc::clone(&self.policy.read());
         let options = policy.options_for(&paths);
         // CPU time is to add up to the uptime that is shown.
@@ -62,9 +71,10 @@ impl Containers {
             (0, Uptime::Host) => 0,
             (offset, _) => 0_u64.saturating_add_signed(offset.saturating_neg()),
         };
-        let on_host = pid_namespace.is_none() && cgroup_namespace.is_none();
+        let on_host = (pid, namespaces.cgroup) == (self.own.pid, self.own.cgroup);
         Ok(Resolved {
             reason: match (&cgroup_namespace, init) {
+                _ if namespaces.are_hidden() => Reason::HiddenNamespaces,
                 (Some(_), _) => Reason::CgroupNamespace,
                 (None, Some(init)) => Reason::PidNamespace(init),
                 (None, None) => Reason::OwnCgroup,
@@ -72,7 +82,7 @@ impl Containers {
             options,
             rules: policy.rules_for(&paths),
             policy,
-            container: self.container(&paths, counted_since_nsec, on_host)?,
+            container: self.container(cgroup, &paths, counted_since_nsec, on_host),
             started_nsec,
             time_offset_nsec,
             recent: Recent::new(),
@@ -80,7 +90,8 @@ impl Containers {
             looked_up_nsec: now_nsec,
             lull,
             last_used_nsec: AtomicU64::new(now_nsec),
-            pid_namespace,
+            has_pid_namespace: pid != self.own.pid,
+            _pid_namespace: pid_namespace,
             _cgroup_namespace: cgroup_namespace,
             _time_namespace: time_namespace,
         })
@@ -97,13 +108,18 @@ impl Containers {
         place: &Place,
     ) -> io::Result<Paths> {
         let proc = &self.host.proc;
-        let mut roots = namespace.roots(tid, own, &self.layout, proc)?;
+        let mut roots = match namespace.roots(tid, own, &self.layout, proc) {
+            // Without CAP_SYS_ADMIN there.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                fallback::warn(HIDDEN);
+                return Ok(own.clone());
+            }
+            roots => roots?,
+        };
         if roots.cover(own) {
             return Ok(roots);
         }
-        if let Some(init) = init.filter(|init| {
-            proc.namespace(*init, Namespace::Cgroup) == Some(place.namespaces.cgroup)
-        }) {
+        if let Some(init) = init.filter(|init| self.shares_cgroup_namespace(*init, place)) {
             let outer = self.layout.paths(&proc.read(init, "cgroup")?);
             roots = namespace.roots(init, &outer, &self.layout, proc)?;
         }
@@ -132,7 +148,7 @@ impl Containers {
     fn started(&self, namespace: &Arc<PidNamespace>, place: &Place, paths: &Paths) -> u64 {
         let proc = &self.host.proc;
         let mut init = namespace.init;
-        let mut around = namespace.parent(self.own.pid, proc);
+        let mut around = namespace.parent(self.own.pid.inode(), proc);
         while let Some(outer) = around {
             match outer.init {
                 Some(outer_init) if self.has_boundary(outer_init, place, paths) => {
@@ -140,15 +156,38 @@ impl Containers {
                 }
                 _ => break,
             }
-            around = outer.parent(self.own.pid, proc);
+            around = outer.parent(self.own.pid.inode(), proc);
         }
-        let stat = init.and_then(|init| proc.stat(init));
+        init.map_or(0, |init| self.started_process(init))
+    }
+
+    /// The same for a reader whose pid namespace cannot be seen: of the process with the number 1
+    /// beside it, else the reader's own start, as the container is no younger.
+    fn started_by_numbers(&self, tid: i32, cgroup: &Cgroup) -> u64 {
+        let proc = &self.host.proc;
+        let level = proc.pids_by_namespace(tid).len();
+        let is_init = |thread: &i32| {
+            let numbers = proc.pids_by_namespace(*thread);
+            numbers.len() == level && numbers.last() == Some(&1)
+        };
+        let threads = cgroup.threads().unwrap_or_default();
+        let init = threads.into_iter().take(MOST_ASKED).find(is_init);
+        self.started_process(init.unwrap_or(tid))
+    }
+
+    fn started_process(&self, pid: i32) -> u64 {
+        let stat = self.host.proc.stat(pid);
         stat.map_or(0, |stat| stat.starttime_ticks.saturating_mul(TICK_NSEC))
+    }
+
+    fn shares_cgroup_namespace(&self, pid: i32, place: &Place) -> bool {
+        let inode = self.host.proc.namespace(pid, Namespace::Cgroup);
+        inode.map(Seen::Inode) == Some(place.namespaces.cgroup)
     }
 
     fn has_boundary(&self, init: i32, place: &Place, paths: &Paths) -> bool {
         let proc = &self.host.proc;
-        if proc.namespace(init, Namespace::Cgroup) != Some(place.namespaces.cgroup) {
+        if !self.shares_cgroup_namespace(init, place) {
             return false;
         }
         if place.namespaces.cgroup != self.own.cgroup {
@@ -166,11 +205,11 @@ impl Containers {
 
     fn container(
         &self,
+        cgroup: Cgroup,
         paths: &Paths,
         started_nsec: u64,
         on_host: bool,
-    ) -> io::Result<Arc<Container>> {
-        let cgroup = self.layout.open(paths)?;
+    ) -> Arc<Container> {
         let directories = cgroup.identity();
         let places = paths.iter().enumerate().zip(&directories);
         let unopened = places
@@ -192,6 +231,6 @@ impl Containers {
                 budget,
             ))
         });
-        Ok(Arc::clone(container))
+        Arc::clone(container)
     }
 }
