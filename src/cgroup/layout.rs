@@ -273,10 +273,10 @@ impl Layout {
     /// Drops the entries of cgroups that nobody holds any more.
     pub fn forget_unused(&self) {
         for hierarchy in &self.hierarchies {
-            hierarchy
-                .nodes
-                .write()
-                .retain(|_, node| node.strong_count() > 0);
+            let mut nodes = hierarchy.nodes.write();
+            nodes.retain(|_, node| node.strong_count() > 0);
+            let used = nodes.len();
+            nodes.shrink_to(used.saturating_mul(2));
         }
     }
 }

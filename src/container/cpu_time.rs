@@ -184,6 +184,15 @@ impl CpuTime {
         }
     }
 
+    /// Begins anew at `origin_nsec`, for another container in the same cgroup, whose counters go on.
+    pub fn begin_again(&mut self, origin_nsec: u64) {
+        let seen = std::mem::take(&mut self.seen);
+        *self = Self {
+            seen,
+            ..Self::new(origin_nsec)
+        };
+    }
+
     /// Whether sums stay free of overflow. Only a damaged journal can have it otherwise.
     fn is_sound(&self) -> bool {
         let Used {

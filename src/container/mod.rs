@@ -7,6 +7,7 @@ pub mod cpu_time;
 mod cpus_shown;
 mod fallback;
 mod familiar;
+mod inits;
 mod journal;
 pub mod load;
 mod moves;
@@ -33,6 +34,7 @@ pub use self::tasks::Tasks;
 use self::apportion::Disk;
 use self::cpu_time::Cpu;
 use self::cpus_shown::KnownCpus;
+use self::inits::{Init, Inits};
 use self::journal::stored::Stored;
 use self::journal::{Owner, Record};
 use self::load::Load;
@@ -70,6 +72,7 @@ pub struct Container {
     pub cgroup: Cgroup,
     /// Whether its readers are in the daemon's own namespaces: processes of the host.
     on_host: bool,
+    inits: Inits,
     tasks: TaskCount,
     cpus: Mutex<Option<KnownCpus>>,
     /// What goes on from one request to the next. The lock is held for arithmetic only,
@@ -122,10 +125,19 @@ impl Container {
         Self {
             cgroup,
             on_host,
+            inits: Inits::default(),
             tasks: TaskCount::new(Arc::clone(budget)),
             cpus: Mutex::default(),
             state: Mutex::new(state),
             record,
+        }
+    }
+
+    /// Notes the init of its readers. When those of an earlier container in the same cgroup have
+    /// all ended, time begins anew at `since_nsec`.
+    fn begin(&self, init: Init, since_nsec: u64, proc: &Proc) {
+        if self.inits.follows_ended(init, proc) {
+            self.state.lock().cpu.begin_again(since_nsec);
         }
     }
 

@@ -36,6 +36,16 @@ impl PidNamespace {
         Self { fd, init }
     }
 
+    /// Whether no process is in it any more: it goes with its init. An init that cannot be asked
+    /// for (before Linux 6.11), and whose number another process has by now, counts as there.
+    pub(super) fn has_ended(&self, proc: &Proc) -> bool {
+        match nsfs::process_in_namespace(&self.fd, 1) {
+            Ok(_) => false,
+            Err(Errno::ESRCH) => true,
+            Err(_) => self.init.is_some_and(|init| proc.stat(init).is_none()),
+        }
+    }
+
     /// The namespace around this one, unless that is the daemon's own.
     pub(super) fn parent(&self, own_inode: u64, proc: &Proc) -> Option<Self> {
         let fd = nsfs::parent(&self.fd).ok()?;
@@ -135,9 +145,10 @@ impl<T> Registry<T> {
 
     /// Drops the entries that nobody uses any more.
     pub(super) fn forget_unused(&self) {
-        self.known
-            .lock()
-            .retain(|_, namespace| namespace.strong_count() > 0);
+        let mut known = self.known.lock();
+        known.retain(|_, namespace| namespace.strong_count() > 0);
+        let used = known.len();
+        known.shrink_to(used.saturating_mul(2));
     }
 
     fn get_or_hold(&self, inode: u64, hold: impl FnOnce() -> io::Result<T>) -> io::Result<Arc<T>> {

@@ -100,7 +100,7 @@ pub struct Resolved {
     last_used_nsec: AtomicU64,
     has_pid_namespace: bool,
     // Held so that the inode numbers of the place stay these namespaces' own.
-    _pid_namespace: Option<Arc<PidNamespace>>,
+    pid_namespace: Option<Arc<PidNamespace>>,
     _cgroup_namespace: Option<Arc<CgroupNamespace>>,
     _time_namespace: Option<OwnedFd>,
 }
@@ -183,6 +183,8 @@ pub struct Containers {
     by_identity: Mutex<HashMap<Identity, Arc<Container>>>,
     /// So many containers are looked through for those that have ended.
     many_containers: AtomicUsize,
+    /// The lull in which those that have ended were let go the last time.
+    let_go_in: Mutex<Option<Lull>>,
     journal: Journal,
     policy: RwLock<Arc<Policy>>,
 }
@@ -209,6 +211,7 @@ impl Containers {
             places: RwLock::default(),
             by_identity: Mutex::default(),
             many_containers: AtomicUsize::new(FEW_CONTAINERS),
+            let_go_in: Mutex::default(),
             journal,
             policy: RwLock::new(Arc::new(policy)),
         }

@@ -105,15 +105,17 @@ impl Views {
             .unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
-    /// Brings the load averages up to date, and the journal too; forgets idle readers.
+    /// Brings the load averages up to date, and the journal too; forgets idle readers and
+    /// containers that have ended.
     pub fn keep_up(&self) {
+        self.containers.let_go();
         for container in self.containers.all() {
             container.keep_up(&self.host);
         }
         self.containers.forget_idle_readers();
     }
 
-    /// Drops what is known of containers that have ended.
+    /// Drops what has not been needed for long.
     pub fn clean_up(&self) {
         self.containers.clean_up();
     }

@@ -6,6 +6,7 @@ pub mod exec;
 pub mod file;
 pub mod fuse_device;
 pub mod lock;
+pub mod memory;
 pub mod mounts;
 pub mod nsfs;
 pub mod parking;

@@ -20,6 +20,7 @@ mod docker_disks;
 mod docker_sharing;
 mod hostile;
 mod isolation;
+mod letting_go;
 mod long_lists;
 mod lxc;
 mod memory_pressure;

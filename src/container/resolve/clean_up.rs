@@ -11,9 +11,13 @@ use nix::sys::resource::{Resource, getrlimit};
 use super::{Containers, Place, Resolved};
 use crate::container::Container;
 use crate::host::boottime_nsec;
+use crate::sys::memory;
 
 /// How long an unused place is remembered.
 const KEEP_UNUSED_NSEC: u64 = 60_000_000_000;
+
+/// When so many containers have ended at once, the memory that they took is given back.
+const MANY_ENDED: usize = 256;
 
 /// With fewer containers than this, those that have ended wait for the regular clean-up.
 pub(super) const FEW_CONTAINERS: usize = 256;
@@ -99,6 +103,18 @@ impl Containers {
         }
     }
 
+    /// Lets go of containers that have ended, and of places whose last process has: an fd of a
+    /// file keeps the kernel's own record of a cgroup or namespace. To be called every few
+    /// seconds. In a lull no cgroup has been removed.
+    pub fn let_go(&self) {
+        self.forget_ended_namespaces();
+        let lull = self.moves.lull();
+        let before = std::mem::replace(&mut *self.let_go_in.lock(), lull);
+        if lull.is_none() || lull != before {
+            self.forget_ended();
+        }
+    }
+
     /// Drops what is not needed any more: places that were not read from lately, and
     /// containers whose cgroup has been removed.
     pub fn clean_up(&self) {
@@ -113,24 +129,28 @@ impl Containers {
         }
     }
 
+    /// Drops places in pid namespaces without any process.
+    fn forget_ended_namespaces(&self) {
+        let places: Vec<_> = self.places.read().values().cloned().collect();
+        let has_ended = |resolved: &&Arc<Resolved>| {
+            let namespace = resolved.pid_namespace.as_ref();
+            namespace.is_some_and(|namespace| namespace.has_ended(&self.host.proc))
+        };
+        let ended: HashSet<_> = places.iter().filter(has_ended).map(Arc::as_ptr).collect();
+        if !ended.is_empty() {
+            self.familiar.clear();
+            let mut places = self.places.write();
+            places.retain(|_, resolved| !ended.contains(&Arc::as_ptr(resolved)));
+        }
+    }
+
     /// Drops containers whose cgroup has been removed.
     fn forget_ended(&self) {
         let mut ended = self.all();
         ended.retain(|container| !container.cgroup.is_alive());
-        if !ended.is_empty() {
-            self.familiar.clear();
-            let ended: HashSet<_> = ended
-                .iter()
-                .inspect(|one| one.retire())
-                .map(Arc::as_ptr)
-                .collect();
-            let has_ended = |container: &Arc<Container>| ended.contains(&Arc::as_ptr(container));
-            let mut places = self.places.write();
-            places.retain(|_, resolved| !has_ended(&resolved.container));
-            drop(places);
-            let mut known = self.by_identity.lock();
-            known.retain(|_, container| !has_ended(container));
-        }
+        self.forget_all(&ended);
+        let count = ended.len();
+        drop(ended);
         self.journal.forget_ended(|owner| {
             let mut directories = owner.directories.iter();
             directories.all(|directory| self.layout.has(directory))
@@ -138,6 +158,29 @@ impl Containers {
         self.pid_namespaces.forget_unused();
         self.cgroup_namespaces.forget_unused();
         self.layout.forget_unused();
+        if count >= MANY_ENDED {
+            memory::give_back();
+        }
+    }
+
+    fn forget_all(&self, ended: &[Arc<Container>]) {
+        if ended.is_empty() {
+            return;
+        }
+        self.familiar.clear();
+        let ended: HashSet<_> = ended
+            .iter()
+            .inspect(|one| one.retire())
+            .map(Arc::as_ptr)
+            .collect();
+        let has_ended = |container: &Arc<Container>| ended.contains(&Arc::as_ptr(container));
+        let mut places = self.places.write();
+        places.retain(|_, resolved| !has_ended(&resolved.container));
+        places.shrink_to(FEW_CONTAINERS);
+        drop(places);
+        let mut known = self.by_identity.lock();
+        known.retain(|_, container| !has_ended(container));
+        known.shrink_to(FEW_CONTAINERS);
     }
 }
 

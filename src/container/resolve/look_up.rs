@@ -7,11 +7,12 @@ use std::sync::atomic::AtomicU64;
 use super::place::Seen;
 use super::{Containers, HIDDEN, Identity, Place, Reason, Resolved};
 use crate::cgroup::{Cgroup, Paths};
+use crate::container::inits::Init;
 use crate::container::moves::Lull;
 use crate::container::namespaces::{CgroupNamespace, PidNamespace};
 use crate::container::policy::Uptime;
 use crate::container::recent::Recent;
-use crate::container::{Container, TICK_NSEC, boundary, fallback};
+use crate::container::{Container, boundary, fallback};
 use crate::host::boottime_nsec;
 use crate::host::process::Namespace;
 
@@ -54,11 +55,12 @@ impl Containers {
             None => self.by_init(own, init),
         };
         let cgroup = self.layout.open(&paths)?;
-        let started_nsec = match &pid_namespace {
-            Some(namespace) => self.started(namespace, place, &paths),
-            None if pid.is_hidden() => self.started_by_numbers(tid, &cgroup),
-            None => 0,
+        let started_by = match &pid_namespace {
+            Some(namespace) => self.init(namespace, place, &paths),
+            None => pid.is_hidden().then(|| self.init_by_numbers(tid, &cgroup)),
         };
+        let started_by = started_by.and_then(|pid| Init::of(pid, proc));
+        let started_nsec = started_by.map_or(0, |init| init.started_nsec);
         let time_offset_nsec = match time == self.own.time {
             true => 0,
             false => proc.boottime_offset_nsec(tid),
@@ -72,6 +74,10 @@ impl Containers {
             (offset, _) => 0_u64.saturating_add_signed(offset.saturating_neg()),
         };
         let on_host = (pid, namespaces.cgroup) == (self.own.pid, self.own.cgroup);
+        let container = self.container(cgroup, &paths, counted_since_nsec, on_host);
+        if let (Some(init), false) = (started_by, pid.is_hidden()) {
+            container.begin(init, counted_since_nsec, proc);
+        }
         Ok(Resolved {
             reason: match (&cgroup_namespace, init) {
                 _ if namespaces.are_hidden() => Reason::HiddenNamespaces,
@@ -82,7 +88,7 @@ impl Containers {
             options,
             rules: policy.rules_for(&paths),
             policy,
-            container: self.container(cgroup, &paths, counted_since_nsec, on_host),
+            container,
             started_nsec,
             time_offset_nsec,
             recent: Recent::new(),
@@ -91,7 +97,7 @@ impl Containers {
             lull,
             last_used_nsec: AtomicU64::new(now_nsec),
             has_pid_namespace: pid != self.own.pid,
-            _pid_namespace: pid_namespace,
+            pid_namespace,
             _cgroup_namespace: cgroup_namespace,
             _time_namespace: time_namespace,
         })
@@ -142,10 +148,10 @@ impl Containers {
             .collect()
     }
 
-    /// Start of the container's init. A sandbox with a pid namespace of its own inside
+    /// The container's init. A sandbox with a pid namespace of its own inside
     /// the container is not a container: as long as the init of the pid namespace around
     /// it has the same boundary, that init is the one that counts.
-    fn started(&self, namespace: &Arc<PidNamespace>, place: &Place, paths: &Paths) -> u64 {
+    fn init(&self, namespace: &Arc<PidNamespace>, place: &Place, paths: &Paths) -> Option<i32> {
         let proc = &self.host.proc;
         let mut init = namespace.init;
         let mut around = namespace.parent(self.own.pid.inode(), proc);
@@ -158,12 +164,12 @@ impl Containers {
             }
             around = outer.parent(self.own.pid.inode(), proc);
         }
-        init.map_or(0, |init| self.started_process(init))
+        init
     }
 
-    /// The same for a reader whose pid namespace cannot be seen: of the process with the number 1
-    /// beside it, else the reader's own start, as the container is no younger.
-    fn started_by_numbers(&self, tid: i32, cgroup: &Cgroup) -> u64 {
+    /// The same for a reader whose pid namespace cannot be seen: the process with the number 1
+    /// beside it, else the reader itself, as the container is no younger.
+    fn init_by_numbers(&self, tid: i32, cgroup: &Cgroup) -> i32 {
         let proc = &self.host.proc;
         let level = proc.pids_by_namespace(tid).len();
         let is_init = |thread: &i32| {
@@ -172,12 +178,7 @@ impl Containers {
         };
         let threads = cgroup.threads().unwrap_or_default();
         let init = threads.into_iter().take(MOST_ASKED).find(is_init);
-        self.started_process(init.unwrap_or(tid))
-    }
-
-    fn started_process(&self, pid: i32) -> u64 {
-        let stat = self.host.proc.stat(pid);
-        stat.map_or(0, |stat| stat.starttime_ticks.saturating_mul(TICK_NSEC))
+        init.unwrap_or(tid)
     }
 
     fn shares_cgroup_namespace(&self, pid: i32, place: &Place) -> bool {
