@@ -11,7 +11,7 @@ use thiserror::Error;
 use toml::Spanned;
 
 use crate::cli::{CpuChoice, UptimeOrigin};
-use crate::container::policy::{Change, Options, Policy, Rule};
+use crate::container::policy::{Change, MemoryLimit, Options, Policy, Rule};
 use crate::session::in_force::MOST_BYTES;
 use crate::sys::file::read_small;
 
@@ -142,10 +142,27 @@ struct Section {
     cgroup: Option<Pattern>,
     cpu_view: Option<CpuChoice>,
     uptime: Option<UptimeOrigin>,
+    memory_limit: Option<MemoryChoice>,
     swap: Option<bool>,
     zswap: Option<bool>,
     loadavg: Option<bool>,
     passthrough: Option<bool>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum MemoryChoice {
+    Max,
+    High,
+}
+
+impl From<MemoryChoice> for MemoryLimit {
+    fn from(choice: MemoryChoice) -> Self {
+        match choice {
+            MemoryChoice::Max => Self::Max,
+            MemoryChoice::High => Self::High,
+        }
+    }
 }
 
 impl Section {
@@ -153,6 +170,7 @@ impl Section {
         Change {
             cpu_view: self.cpu_view.map(CpuChoice::into),
             uptime: self.uptime.map(UptimeOrigin::into),
+            memory_limit: self.memory_limit.map(MemoryChoice::into),
             swap: self.swap,
             zswap: self.zswap,
             loadavg: self.loadavg,
@@ -206,6 +224,7 @@ mod tests {
 
             [[container]]
             cgroup = "/lxc/all"
+            memory-limit = "high"
             passthrough = true
             loadavg = false
             swap = false
@@ -222,6 +241,8 @@ mod tests {
         let all = policy.options_for(&at("/lxc/all"));
         assert_eq!(all.cpu_view, CpuView::Host);
         assert!(all.passthrough && !all.loadavg && !all.swap);
+        assert_eq!(all.memory_limit, MemoryLimit::High);
+        assert_eq!(other.memory_limit, MemoryLimit::Max);
     }
 
     #[test]

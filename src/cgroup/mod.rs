@@ -3,6 +3,7 @@
 pub mod account;
 mod hugetlb;
 mod layout;
+mod memory;
 mod node;
 mod paths;
 mod pressure;
@@ -20,10 +21,8 @@ pub use self::paths::Paths;
 pub use self::sources::Source;
 pub use crate::parse::limit::Limit;
 
-use self::account::{CpuUsage, DeviceIo, Memory};
-use self::vm_events::VmEvents;
+use self::account::{CpuUsage, DeviceIo};
 use crate::parse::cpu_list::CpuSet;
-use crate::parse::numa_stat::NumaStat;
 
 /// Cgroups below a container in which threads are looked for.
 const MOST_CGROUPS: usize = 4096;
@@ -102,42 +101,6 @@ impl Cgroup {
                 Some(node) => node.is_root() || node.is_alive(),
                 None => path.is_none(),
             })
-    }
-
-    /// Memory and swap; `None` if no cgroup of its own accounts them. `huge_pages`
-    /// says whether the host has any, else their controller is not asked.
-    ///
-    /// # Errors
-    /// [`Error::Gone`] or a file that cannot be read or understood.
-    pub fn memory(&self, huge_pages: bool) -> Result<Option<Memory>, Error> {
-        let Some((version, node)) = self.accounted(Controller::Memory) else {
-            return Ok(None);
-        };
-        let memory = match version {
-            Version::V1 => v1::memory(node)?,
-            Version::V2 => v2::memory(node)?,
-        };
-        let Some(mut memory) = memory else {
-            return Ok(None);
-        };
-        if huge_pages {
-            if let Some((version, node)) = self.accounted(Controller::Hugetlb) {
-                memory.hugetlb = hugetlb::hugetlb(version, node)?;
-            }
-        }
-        Ok(Some(memory))
-    }
-
-    /// Counters of memory management; `None` if no cgroup of its own accounts them.
-    ///
-    /// # Errors
-    /// As [`Cgroup::memory`].
-    pub fn vm_events(&self) -> Result<Option<VmEvents>, Error> {
-        match self.accounted(Controller::Memory) {
-            Some((Version::V1, node)) => v1::vm_events(node),
-            Some((Version::V2, node)) => v2::vm_events(node),
-            None => Ok(None),
-        }
     }
 
     /// CPU time used; `None` if no cgroup of its own accounts it: every one of v2 does, also
@@ -237,22 +200,6 @@ impl Cgroup {
             }
         }
         Ok(None)
-    }
-
-    /// On which nodes the memory lies; nothing if no cgroup of its own accounts that.
-    ///
-    /// # Errors
-    /// As [`Cgroup::memory`].
-    pub fn numa_stat(&self) -> Result<NumaStat, Error> {
-        let Some((version, node)) = self.accounted(Controller::Memory) else {
-            return Ok(NumaStat::default());
-        };
-        let prefix = match version {
-            Version::V1 => "hierarchical_",
-            Version::V2 => "",
-        };
-        let text = nearest_text(node, "memory.numa_stat")?.unwrap_or_default();
-        Ok(NumaStat::parse(&text, prefix))
     }
 
     /// I/O by device; empty if no cgroup of its own accounts it.

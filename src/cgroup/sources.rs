@@ -55,11 +55,15 @@ type Files = &'static [&'static str];
 const fn files(controller: Controller, version: Version) -> (Files, Files) {
     match (controller, version) {
         (Controller::Memory, Version::V1) => (
-            &["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"],
+            &[
+                "memory.limit_in_bytes",
+                "memory.soft_limit_in_bytes",
+                "memory.memsw.limit_in_bytes",
+            ],
             &["memory.usage_in_bytes", "memory.stat", "memory.oom_control"],
         ),
         (Controller::Memory, Version::V2) => (
-            &["memory.max", "memory.swap.max"],
+            &["memory.max", "memory.high", "memory.swap.max"],
             &[
                 "memory.current",
                 "memory.swap.current",

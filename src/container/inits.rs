@@ -64,9 +64,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let start = |pid: i32, ticks: u64| {
             let zeros = "0 ".repeat(18);
-            std::fs::create_dir_all(dir.path().join(pid.to_string())).unwrap();
-            let path = dir.path().join(format!("{pid}/stat"));
-            std::fs::write(path, format!("{pid} (a) S {zeros}{ticks} 0\n")).unwrap();
+            let thread = dir.path().join(format!("{pid}/task/{pid}"));
+            std::fs::create_dir_all(&thread).unwrap();
+            std::fs::write(
+                thread.join("stat"),
+                format!("{pid} (a) S {zeros}{ticks} 0\n"),
+            )
+            .unwrap();
         };
         let end = |pid: i32| std::fs::remove_dir_all(dir.path().join(pid.to_string())).unwrap();
         start(10, 5);

@@ -17,6 +17,17 @@ pub enum Uptime {
     Host,
 }
 
+/// Which limit is the size of a container's memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MemoryLimit {
+    /// The one that it cannot exceed (kernel: `memory.max`).
+    #[default]
+    Max,
+    /// The one above which it is slowed down and memory taken from it (`memory.high`), if it
+    /// is smaller.
+    High,
+}
+
 /// What one container is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
@@ -24,6 +35,8 @@ pub struct Options {
     pub cpu_view: CpuView,
     /// Since when its uptime counts.
     pub uptime: Uptime,
+    /// How large its memory is.
+    pub memory_limit: MemoryLimit,
     /// Its swap, or none.
     pub swap: bool,
     /// Its zswap, or none.
@@ -39,6 +52,7 @@ impl Default for Options {
         Self {
             cpu_view: CpuView::default(),
             uptime: Uptime::default(),
+            memory_limit: MemoryLimit::default(),
             swap: true,
             zswap: true,
             loadavg: true,
@@ -66,9 +80,14 @@ impl fmt::Display for Options {
             Uptime::Container => "container",
             Uptime::Host => "host",
         };
+        let memory_limit = match self.memory_limit {
+            MemoryLimit::Max => "max",
+            MemoryLimit::High => "high",
+        };
         write!(
             out,
-            "cpu-view = \"{cpu_view}\", uptime = \"{uptime}\", swap = {swap}, zswap = {zswap}, \
+            "cpu-view = \"{cpu_view}\", uptime = \"{uptime}\", \
+             memory-limit = \"{memory_limit}\", swap = {swap}, zswap = {zswap}, \
              loadavg = {loadavg}, passthrough = {passthrough}"
         )
     }
@@ -81,6 +100,8 @@ pub struct Change {
     pub cpu_view: Option<CpuView>,
     /// For [`Options::uptime`].
     pub uptime: Option<Uptime>,
+    /// For [`Options::memory_limit`].
+    pub memory_limit: Option<MemoryLimit>,
     /// For [`Options::swap`].
     pub swap: Option<bool>,
     /// For [`Options::zswap`].
@@ -98,6 +119,7 @@ impl Options {
         Self {
             cpu_view: change.cpu_view.unwrap_or(self.cpu_view),
             uptime: change.uptime.unwrap_or(self.uptime),
+            memory_limit: change.memory_limit.unwrap_or(self.memory_limit),
             swap: change.swap.unwrap_or(self.swap),
             zswap: change.zswap.unwrap_or(self.zswap),
             loadavg: change.loadavg.unwrap_or(self.loadavg),

@@ -10,6 +10,7 @@ use super::journal::stored::stored;
 use super::load::{Load, PERIOD_NSEC};
 use super::tasks::Tasks;
 use super::vm_counters::VmCounters;
+use crate::cgroup::Limit;
 use crate::cgroup::account::{DeviceIo, Memory};
 use crate::parse::cpu_list::CpuSet;
 use crate::parse::keyed::DeviceNumber;
@@ -33,6 +34,7 @@ pub(super) struct State {
     pub(super) highest_pid: u64,
     // The last good values, for when a source fails.
     pub(super) memory: Memory,
+    pub(super) memory_high: Limit,
     pub(super) cpus_shown: CpuSet,
     pub(super) io: Vec<DeviceIo>,
     pub(super) tasks: Tasks,
@@ -59,6 +61,7 @@ stored!(State {
     highest_pid,
     cpus_away,
 } except {
+    memory_high,
     tasks,
     memory_nodes,
     numa_stat,

@@ -327,14 +327,14 @@ impl Views {
     }
 
     fn meminfo(&self, resolved: &Resolved, out: &mut Vec<u8>) -> Result<(), Gone> {
-        let memory = resolved.container.memory(&self.host)?;
+        let memory = self.memory(resolved)?;
         let host = self.host.meminfo();
         view::meminfo::render(&memory_input(resolved, &host, &memory), out);
         Ok(())
     }
 
     fn swaps(&self, resolved: &Resolved, out: &mut Vec<u8>) -> Result<(), Gone> {
-        let swap = resolved.container.memory(&self.host)?.swap;
+        let swap = self.memory(resolved)?.swap;
         let host_total_kb = self.host.meminfo().get("SwapTotal");
         view::swaps::render(&swap_view(resolved, swap, host_total_kb), out);
         Ok(())

@@ -89,6 +89,25 @@ fn a_rule_is_for_the_containers_that_its_pattern_matches_and_for_no_others() {
 }
 
 #[test]
+fn a_soft_limit_is_the_size_of_memory_only_where_the_operator_says_so() {
+    let _turn = beside_others();
+    let (one, other) = (limited(), limited());
+    for cell in [&one, &other] {
+        let file = match cell.cgroup.is_v1("memory") {
+            true => "memory.soft_limit_in_bytes",
+            false => "memory.high",
+        };
+        let file = cell.cgroup.dir("memory").join(file);
+        fs::write(file, (32 << 20).to_string()).expect("setting a soft limit");
+    }
+    let configured = Configured::start(&rule(&one, "memory-limit = \"high\""), &[]);
+    assert_eq!(configured.total_kb(&one), 32 << 10);
+    assert_eq!(configured.total_kb(&other), 64 << 10);
+    configured.reload("[defaults]\nmemory-limit = \"high\"\n", "again");
+    assert_eq!(configured.total_kb(&other), 32 << 10);
+}
+
+#[test]
 fn sighup_puts_another_configuration_into_force_and_a_bad_one_leaves_the_old() {
     let _turn = beside_others();
     let cell = limited();

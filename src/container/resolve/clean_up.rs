@@ -174,6 +174,12 @@ impl Containers {
             .map(Arc::as_ptr)
             .collect();
         let has_ended = |container: &Arc<Container>| ended.contains(&Arc::as_ptr(container));
+        // What is dropped under a lock closes nothing while these are held.
+        let places = self.places.read().values().cloned().collect::<Vec<_>>();
+        let _held = places
+            .into_iter()
+            .filter(|resolved| has_ended(&resolved.container))
+            .collect::<Vec<_>>();
         let mut places = self.places.write();
         places.retain(|_, resolved| !has_ended(&resolved.container));
         places.shrink_to(FEW_CONTAINERS);

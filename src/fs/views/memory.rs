@@ -1,13 +1,25 @@
 //! Views that are made of the container's memory and tell the same as `/proc/meminfo`.
 
 use super::{Views, memory_input};
+use crate::cgroup::account::Memory;
+use crate::container::policy::MemoryLimit;
 use crate::container::{Gone, Resolved};
 use crate::host::page_kb;
 use crate::view;
 
 impl Views {
+    /// The container's memory, of the size that the operator wants it to be shown.
+    pub(super) fn memory(&self, resolved: &Resolved) -> Result<Memory, Gone> {
+        let mut memory = resolved.container.memory(&self.host)?;
+        if resolved.options.memory_limit == MemoryLimit::High {
+            let high = resolved.container.memory_high_bytes()?;
+            memory.limit_bytes = memory.limit_bytes.min(high);
+        }
+        Ok(memory)
+    }
+
     pub(super) fn vmstat(&self, resolved: &Resolved, out: &mut Vec<u8>) -> Result<(), Gone> {
-        let memory = resolved.container.memory(&self.host)?;
+        let memory = self.memory(resolved)?;
         let host = self.host.meminfo();
         let input = view::vmstat::Input {
             names: self.host.vmstat_names(),
@@ -24,7 +36,7 @@ impl Views {
     }
 
     pub(super) fn slabinfo(&self, resolved: &Resolved, out: &mut Vec<u8>) -> Result<(), Gone> {
-        let memory = resolved.container.memory(&self.host)?;
+        let memory = self.memory(resolved)?;
         let host = self.host.meminfo();
         let input = view::slabinfo::Input {
             memory: memory_input(resolved, &host, &memory),
@@ -35,7 +47,7 @@ impl Views {
     }
 
     pub(super) fn arcstats(&self, resolved: &Resolved, out: &mut Vec<u8>) -> Result<(), Gone> {
-        let memory = resolved.container.memory(&self.host)?;
+        let memory = self.memory(resolved)?;
         let host = self.host.meminfo();
         let input = view::arcstats::Input {
             host: &self.host.arcstats(),
