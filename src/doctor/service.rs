@@ -39,6 +39,8 @@ pub struct Daemon {
     pub is_outdated: bool,
     /// Whether it shows readers the host's own files.
     pub views_off: bool,
+    /// Whether it lacks the right to look at all processes.
+    pub is_blind: bool,
     /// Those of its processes that have been stopped.
     pub stopped: Vec<i32>,
 }
@@ -223,6 +225,12 @@ fn program(facts: &Facts, words: &Words) -> Vec<Line> {
     if daemon.views_off {
         let text = "SIGUSR2 has switched the views off, so all containers see the host";
         lines.push(Line::mend(text).by(format!("kill -USR2 {}", daemon.pid)));
+    }
+    if daemon.is_blind {
+        lines.push(Line::note(
+            "it lacks CAP_SYS_PTRACE, so processes of containers that may do more than it are \
+             shown the figures of their own cgroup; start it with all capabilities of root",
+        ));
     }
     if daemon.is_outdated {
         let command = if words.has_unit {

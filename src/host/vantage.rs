@@ -77,7 +77,7 @@ pub fn memberships_to_find(proc: &Proc) -> Vec<String> {
 #[must_use]
 pub fn limits(proc: &Proc) -> Vec<&'static str> {
     let own = getpid().as_raw();
-    if proc.has_capability(own, CAP_SYS_PTRACE) {
+    if may_look(own, proc) {
         return Vec::new();
     }
     let mut limits = vec![
@@ -92,6 +92,12 @@ pub fn limits(proc: &Proc) -> Vec<&'static str> {
         );
     }
     limits
+}
+
+/// Whether the process may look at all others in its user namespace.
+#[must_use]
+pub fn may_look(pid: i32, proc: &Proc) -> bool {
+    proc.has_capability(pid, CAP_SYS_PTRACE)
 }
 
 /// Whether what is mounted at `/proc` has the option `hidepid`, unless for a group in which

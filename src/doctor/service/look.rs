@@ -14,6 +14,7 @@ use crate::config;
 use crate::daemon::{self, resolved};
 use crate::doctor::host;
 use crate::host::process::Proc;
+use crate::host::vantage;
 use crate::places::health::{Device, Health};
 use crate::places::inside;
 use crate::places::survey::Place;
@@ -126,6 +127,7 @@ fn of_daemon(daemon: &daemon::Daemon, proc: &Proc) -> Daemon {
         version: state.map(|state| state.version),
         options: daemon.options.clone(),
         is_outdated: daemon.is_outdated(proc),
+        is_blind: !vantage::may_look(daemon.pid, proc),
         stopped: daemon.stopped(proc),
     }
 }

@@ -274,3 +274,16 @@ fn others_are_mentioned() {
     assert!(lines[2].text.ends_with("/srv/d and 1 other places"));
     assert_eq!(lines.len(), 3);
 }
+
+#[test]
+fn a_daemon_that_may_not_look_at_all_processes_is_named() {
+    let facts = |is_blind| Facts {
+        daemon: Some(Daemon {
+            is_blind,
+            ..daemon()
+        }),
+        ..healthy()
+    };
+    assert_eq!(not_ok(&facts(false)), []);
+    assert!(only(&facts(true)).text.contains("CAP_SYS_PTRACE"));
+}
