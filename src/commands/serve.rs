@@ -33,6 +33,9 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// The same after a failure.
 const CHECK_AGAIN: Duration = Duration::from_secs(1);
 
+/// A server that has answered a request so lately is well.
+const LIVELY: Duration = Duration::from_millis(500);
+
 /// How long a server may take until all of its threads rest.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -123,6 +126,7 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
     pin::keep(pins, held.pins.try_clone()?, place)?;
     let interval = (super::daemon::patience(&held.terms) / 4).min(CHECK_INTERVAL);
     check_regularly(
+        filesystem.clone(),
         mountpoint.clone(),
         held.minor,
         interval,
@@ -209,8 +213,10 @@ pub(super) fn reader(program: &Path, mountpoint: &Path) -> Command {
     command
 }
 
-/// Tells the holder again and again that the files are answered.
+/// Tells the holder again and again that the files are answered. One that answers others has too
+/// much to do, and another server would not do better.
 fn check_regularly(
+    filesystem: LxcFs,
     mountpoint: PathBuf,
     minor: u32,
     interval: Duration,
@@ -222,6 +228,11 @@ fn check_regularly(
             let answers = Mount::is_at(&mountpoint, minor).then(|| answers(&mountpoint, interval));
             match answers {
                 None | Some(Ok(())) => {
+                    let _ = control.sign(Sign::Answers, std::process::id());
+                    thread::sleep(interval);
+                }
+                Some(Err(error)) if filesystem.has_answered_within(LIVELY) => {
+                    log::warn!("the mounted files are answered slowly: {error:#}");
                     let _ = control.sign(Sign::Answers, std::process::id());
                     thread::sleep(interval);
                 }

@@ -20,23 +20,27 @@
 mod held;
 mod readers;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use self::held::Held;
-use self::readers::{Latest, Others};
-use crate::host::boottime_nsec;
+use self::readers::{Crowds, Others};
+use crate::host::coarse_nsec;
 
 /// How long the thread for crowds works before it rests for as long.
 const STINT: Duration = Duration::from_micros(200);
 /// It rests no longer, though a request was held up.
 const LONGEST_REST: Duration = Duration::from_millis(10);
 
-/// A request that takes longer is slow, and so is its container for a while.
-const SLOW: Duration = Duration::from_millis(20);
+/// One of so many requests by readers that nobody knows is looked into.
+const SAMPLES: usize = 16;
+
+/// A request that takes longer is slow, and so is its container for a while. On a busy machine a
+/// thread can be kept from its work for some tens of milliseconds.
+const SLOW: Duration = Duration::from_millis(100);
 const SLOW_FOR_NSEC: u64 = 1_000_000_000;
 /// Slow containers that are known at the same time; of more the latest.
 const MOST_SLOW: usize = 64;
@@ -46,8 +50,9 @@ const MOST_SLOW: usize = 64;
 pub struct Fairness<T> {
     /// Whether there are threads that work on what is held.
     enabled: AtomicBool,
+    unknown: AtomicUsize,
     others: Others,
-    latest: Latest,
+    crowds: Crowds,
     slow: Slow,
     of_crowds: Held<T>,
     of_slow: Held<T>,
@@ -73,8 +78,9 @@ impl<T> Default for Fairness<T> {
     fn default() -> Self {
         Self {
             enabled: AtomicBool::new(false),
+            unknown: AtomicUsize::new(0),
             others: Others::default(),
-            latest: Latest::default(),
+            crowds: Crowds::default(),
             slow: Slow::default(),
             of_crowds: Held::default(),
             of_slow: Held::default(),
@@ -95,9 +101,10 @@ impl<T> Fairness<T> {
         &self,
         container: Option<usize>,
         reader: i32,
-        look_up: impl FnOnce() -> Option<usize>,
+        look_up: impl Fn() -> Option<usize>,
     ) -> Option<Wait> {
-        let now_nsec = boottime_nsec();
+        let now_nsec = coarse_nsec();
+        let mut container = container.or_else(|| self.is_sample().then(&look_up)?);
         if let Some(container) = container {
             self.others.note(container, now_nsec);
         }
@@ -106,21 +113,28 @@ impl<T> Fairness<T> {
         if !(has_others || has_slow) || !self.enabled.load(Ordering::Relaxed) {
             return None;
         }
-        let is_crowded = has_others && self.latest.is_crowd(None, now_nsec);
-        let container = match is_crowded || has_slow {
-            true => container.or_else(look_up),
-            false => container,
-        };
-        self.latest.note(container, reader, now_nsec);
+        let is_crowd = |container| has_others && self.crowds.note(container, reader, now_nsec);
+        let mut is_of_crowd = is_crowd(container);
+        if container.is_none() && (has_slow || self.crowds.are_there(now_nsec)) {
+            container = look_up();
+            is_of_crowd = container.is_some() && is_crowd(container);
+        }
         let container = container?;
         let cause = if has_slow && self.slow.has(container, now_nsec) {
             Cause::Slow
-        } else if is_crowded && self.latest.is_crowd(Some(container), now_nsec) {
+        } else if is_of_crowd {
             Cause::Crowd
         } else {
             return None;
         };
         Some(Wait { cause, container })
+    }
+
+    /// Of readers that nobody knows some are looked up, since those that never read a file would
+    /// stay unknown, however many they are.
+    fn is_sample(&self) -> bool {
+        let number = self.unknown.fetch_add(1, Ordering::Relaxed);
+        number % SAMPLES == SAMPLES - 1
     }
 
     /// Whether a request is slow that has taken so long.
@@ -130,7 +144,7 @@ impl<T> Fairness<T> {
 
     /// Notes that a request of this container has been worked on, and how long that has taken.
     pub fn note_work(&self, container: usize, took: Duration) {
-        let now_nsec = boottime_nsec();
+        let now_nsec = coarse_nsec();
         self.others.note(container, now_nsec);
         if Self::is_slow(took) {
             self.slow.note(container, now_nsec);
@@ -146,7 +160,7 @@ impl<T> Fairness<T> {
     pub fn work_in_turn(&self, cause: Cause, work: impl Fn(T) -> Duration) {
         loop {
             let worked = self.held(cause).work_for(STINT, &work);
-            if self.others.have_read_lately(boottime_nsec()) {
+            if self.others.have_read_lately(coarse_nsec()) {
                 thread::sleep(worked.min(LONGEST_REST));
             }
         }
@@ -216,8 +230,8 @@ mod tests {
         fairness
     }
 
-    /// What becomes of the last one of 64 requests by as many threads, which are all known or all
-    /// unknown, and how many of them were looked up.
+    /// What becomes of the last request of a crowd of so many threads, whom the daemon knows or not,
+    /// and how many were looked up.
     fn crowd(fairness: &Fairness<u32>, is_known: bool, threads: i32) -> (Option<Cause>, usize) {
         let looked_up = Cell::new(0);
         let look_up = || {
@@ -226,7 +240,7 @@ mod tests {
         };
         let seen = is_known.then_some(NOISY);
         let admit = |number| fairness.admit(seen, number % threads, look_up);
-        let last = (0..64).map(admit).last().flatten();
+        let last = (0..threads * 10).map(admit).last().flatten();
         (last.map(|wait| wait.cause), looked_up.get())
     }
 
@@ -235,13 +249,13 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_held_back_or_looked_up_while_there_is_nobody_to_be_fair_to() {
+    fn nobody_is_held_back_while_there_is_nobody_to_be_fair_to() {
         let fairness = enabled();
-        assert_eq!(crowd(&fairness, false, 64), (None, 0));
         assert_eq!(crowd(&fairness, true, 64), (None, 0));
-        // Of the container that was seen already, as it turns out.
+        // Few are looked up, and are of the same one as it turns out.
+        assert_eq!(crowd(&fairness, false, 64), (None, 640 / SAMPLES));
         fairness.note_work(NOISY, Duration::ZERO);
-        assert_eq!(crowd(&fairness, false, 64), (None, 0));
+        assert_eq!(crowd(&fairness, true, 64), (None, 0));
     }
 
     #[test]
@@ -259,11 +273,19 @@ mod tests {
         let fairness = enabled();
         fairness.note_work(OTHER, Duration::ZERO);
         fairness.note_work(NOISY, Duration::ZERO);
-        crowd(&fairness, false, 64);
         let (cause, looked_up) = crowd(&fairness, false, 64);
         assert_eq!(cause, Some(Cause::Crowd));
         assert!(looked_up > 0);
         assert_eq!(fairness.admit(None, 1000, unknown), None);
+    }
+
+    #[test]
+    fn a_crowd_that_never_reads_a_file_is_held_back_beside_one_that_does() {
+        let fairness = enabled();
+        assert_eq!(fairness.admit(Some(OTHER), 1000, unknown), None);
+        let (cause, _) = crowd(&fairness, false, 64);
+        assert_eq!(cause, Some(Cause::Crowd));
+        assert_eq!(fairness.admit(Some(OTHER), 1000, unknown), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod requests;
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use super::sys_views::SysViews;
 use super::sysfs::SysTree;
 use super::triggers::{TriggerFiles, Triggers};
 use super::views::Views;
-use crate::host::boottime_nsec;
+use crate::host::{boottime_nsec, coarse_nsec};
 
 /// The file system. Clones share everything; each serving thread has one.
 #[derive(Debug, Clone)]
@@ -39,7 +40,12 @@ pub struct LxcFs {
     linger: Arc<Linger>,
     pins: Arc<Pins>,
     drain: Arc<Drain>,
+    /// When a request was answered last, to a tenth of a second.
+    answered_nsec: Arc<AtomicU64>,
 }
+
+/// Threads do not tell each other of answers more often than this.
+const PULSE_NSEC: u64 = 100_000_000;
 
 /// What is to be done for a request that is held back, its answer included.
 struct Work(Box<dyn FnOnce(&LxcFs) -> Duration + Send>);
@@ -104,6 +110,7 @@ impl LxcFs {
             linger: Arc::default(),
             pins,
             drain: Arc::default(),
+            answered_nsec: Arc::default(),
         }
     }
 
@@ -160,9 +167,11 @@ impl LxcFs {
         };
         let is_known = container.is_some();
         let work = move |filesystem: &Self| {
-            let start_nsec = boottime_nsec();
+            let start_nsec = coarse_nsec();
             work(filesystem, by);
-            let took = Duration::from_nanos(boottime_nsec().saturating_sub(start_nsec));
+            let now_nsec = coarse_nsec();
+            filesystem.note_answer(now_nsec);
+            let took = Duration::from_nanos(now_nsec.saturating_sub(start_nsec));
             filesystem.note_work(by.reader, is_known, took);
             took
         };
@@ -173,6 +182,21 @@ impl LxcFs {
         if let Some(work) = self.fairness.hold(wait, Work(Box::new(work))) {
             self.work_on(work);
         }
+    }
+
+    fn note_answer(&self, now_nsec: u64) {
+        let before_nsec = self.answered_nsec.load(Ordering::Relaxed);
+        if now_nsec.saturating_sub(before_nsec) >= PULSE_NSEC {
+            self.answered_nsec.store(now_nsec, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether somebody who waits has been answered in the last moments, of this length.
+    #[must_use]
+    pub fn has_answered_within(&self, time: Duration) -> bool {
+        let answered_nsec = self.answered_nsec.load(Ordering::Relaxed);
+        let since = Duration::from_nanos(coarse_nsec().saturating_sub(answered_nsec));
+        since < time + Duration::from_nanos(PULSE_NSEC)
     }
 
     /// By the end of the work it is known where a reader is whom nobody knew before.

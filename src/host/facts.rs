@@ -308,6 +308,13 @@ pub fn boottime_nsec() -> u64 {
     nsec_of(ClockId::CLOCK_BOOTTIME)
 }
 
+/// Time that only serves to compare with other such times: to a few milliseconds, for a fraction of
+/// what [`boottime_nsec`] costs (`CLOCK_MONOTONIC_COARSE`).
+#[must_use]
+pub fn coarse_nsec() -> u64 {
+    nsec_of(ClockId::CLOCK_MONOTONIC_COARSE)
+}
+
 /// CPU time that this thread has used, in nanoseconds (`CLOCK_THREAD_CPUTIME_ID`).
 #[must_use]
 pub fn thread_cpu_nsec() -> u64 {

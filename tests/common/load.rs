@@ -3,7 +3,11 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
+use std::thread;
 use std::time::{Duration, Instant};
+
+/// Thousands of threads fit into the memory of a small container.
+pub const STACK_BYTES: usize = 64 << 10;
 
 /// Opens a file, reads to its end and closes it; returns the number of bytes.
 pub fn read_once(path: &Path, buffer: &mut [u8]) -> io::Result<usize> {
@@ -65,13 +69,22 @@ impl Figures {
 
 /// Reads a file over and over with this many threads, each at least once.
 pub fn hammer(path: &Path, readers: usize, time: Duration) -> Figures {
+    hammer_by(readers, time, |buffer| read_once(path, buffer))
+}
+
+/// Does something else over and over instead, which returns 0 or an error if it fails.
+pub fn hammer_by(
+    readers: usize,
+    time: Duration,
+    act: impl Fn(&mut [u8]) -> io::Result<usize> + Sync,
+) -> Figures {
     let start = Instant::now();
     let one = || {
         let mut buffer = vec![0; 8192];
         let (mut latencies, mut errors) = (Vec::new(), 0_u64);
         loop {
             let before = Instant::now();
-            match read_once(path, &mut buffer) {
+            match act(&mut buffer) {
                 Ok(count) if count > 0 => latencies.push(before.elapsed()),
                 _ => errors += 1,
             }
@@ -81,8 +94,10 @@ pub fn hammer(path: &Path, readers: usize, time: Duration) -> Figures {
         }
         (latencies, errors)
     };
-    let results: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..readers).map(|_| scope.spawn(one)).collect();
+    let results: Vec<_> = thread::scope(|scope| {
+        let small = || thread::Builder::new().stack_size(STACK_BYTES);
+        let start = |_| small().spawn_scoped(scope, one).expect("a thread");
+        let threads: Vec<_> = (0..readers).map(start).collect();
         threads
             .into_iter()
             .map(|thread| thread.join().expect("a reader"))

@@ -11,6 +11,7 @@
     clippy::unwrap_used
 )]
 
+mod big;
 mod by_hook;
 #[path = "../common/mod.rs"]
 mod common;

@@ -2,10 +2,11 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
@@ -13,7 +14,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
-use crate::common::load::{Figures, hammer};
+use crate::common::load::{Figures, STACK_BYTES, hammer, hammer_by};
 use crate::common::{Inside, patience, wait_for};
 
 const ROLE: &str = "LXCFS_TEST_ROLE";
@@ -65,6 +66,22 @@ impl Reader {
                 hammer.time.as_millis()
             ),
         )
+    }
+
+    /// Does what the kernel asks the daemon about each time, other than reading.
+    pub fn ask(inside: &Inside, ask: &str, path: &str, hammer: Hammer) -> Self {
+        let Hammer { readers, time } = hammer;
+        let role = format!("{ask} {path} {readers} {}", time.as_millis());
+        Self::start(inside, &role)
+    }
+
+    /// Has this many threads that do nothing, until it is dropped.
+    #[track_caller]
+    pub fn idle(inside: &Inside, threads: usize) -> Self {
+        let reader = Self::start(inside, &format!("idle {threads}"));
+        let result = reader.result(patience(60));
+        assert_eq!(result.as_deref(), Some("idle\n"));
+        reader
     }
 
     /// Holds this many handles open, each with a snapshot read, until it is dropped.
@@ -175,6 +192,30 @@ impl Drop for Reader {
     }
 }
 
+fn be_idle(threads: usize, result: &str) {
+    for _ in 0..threads {
+        let small = thread::Builder::new().stack_size(STACK_BYTES);
+        small.spawn(loop_forever).expect("a thread");
+    }
+    fs::write(result, "idle\n").expect("writing the result");
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+}
+
+fn loop_forever() -> ! {
+    loop {
+        thread::park();
+    }
+}
+
+/// One of the requests beside those of reading, which the kernel sends each time.
+fn ask(which: &str, path: &Path) -> io::Result<usize> {
+    match which {
+        "ioctl" => Ok(usize::from(!File::open(path)?.is_terminal())),
+        "lookup" => Ok(usize::from(!path.with_file_name("nothing").exists())),
+        _ => panic!("no such request: {which}"),
+    }
+}
+
 fn hold(path: &Path, handles: usize, result: &str) {
     let mut buffer = [0; 100];
     let open: Vec<File> = (0..handles)
@@ -276,6 +317,15 @@ fn process_inside_a_container() {
             let figures = hammer(Path::new(path), readers.parse().expect("a count"), time);
             fs::write(result, figures.to_line() + "\n").expect("writing the result");
         }
+        [which @ ("ioctl" | "lookup"), path, readers, millis, result] => {
+            let time = Duration::from_millis(millis.parse().expect("milliseconds"));
+            let path = Path::new(path);
+            let figures = hammer_by(readers.parse().expect("a count"), time, |_| {
+                ask(which, path)
+            });
+            fs::write(result, figures.to_line() + "\n").expect("writing the result");
+        }
+        ["idle", threads, result] => be_idle(threads.parse().expect("a count"), result),
         ["hold", path, handles, result] => {
             hold(Path::new(path), handles.parse().expect("a count"), result);
         }

@@ -6,7 +6,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::common::daemon::mounted_at;
-use crate::common::{Daemon, beside_others, patience, run_within, sh, skip, slowness, wait_for};
+use crate::common::{
+    Cell, Daemon, Limits, beside_others, patience, run_within, sh, skip, slowness, wait_for,
+};
 use crate::crash::server_of;
 use crate::faults::{self, FAULT};
 
@@ -106,6 +108,30 @@ fn a_server_that_does_not_answer_any_more_is_replaced() {
     assert!(start.elapsed() < patience(10), "{:?}", start.elapsed());
     assert_ne!(server_of(&daemon), server);
     assert!(daemon.log().contains("does not answer"), "{}", daemon.log());
+}
+
+#[test]
+fn a_server_that_answers_others_is_not_replaced_though_its_own_read_takes_long() {
+    if !faults::are_there() {
+        skip!("a release build answers its own read at once");
+    }
+    let _turn = beside_others();
+    let usec = watchdog().as_micros().to_string();
+    let delay = format!("uptime:delay={}", watchdog().as_millis() / 2);
+    let daemon = Daemon::start_with(&[], &[("WATCHDOG_USEC", &usec), (FAULT, &delay)]);
+    let server = server_of(&daemon);
+    let cell = Cell::start(&Limits::default());
+    let script = r#"while :; do read -r line < "$0"; sleep 0.1; done"#;
+    let mut reader = cell.spawn(&["sh", "-c", script, &daemon.arg("proc/meminfo")]);
+    std::thread::sleep(watchdog() * 3);
+    assert!(
+        daemon.log().contains("are answered slowly"),
+        "{}",
+        daemon.log()
+    );
+    assert_eq!(server_of(&daemon), server, "{}", daemon.log());
+    let _ = reader.kill();
+    let _ = reader.wait();
 }
 
 #[test]
