@@ -201,8 +201,8 @@ pub struct DaemonArgs {
     #[arg(long, hide = true)]
     pub enable_pidfd: bool,
 
-    /// Accepted for compatibility
-    #[arg(long, hide = true)]
+    /// Keep pressure triggers possible whatever is polled
+    #[arg(long)]
     pub enable_psi_poll: bool,
 
     /// Accepted for compatibility

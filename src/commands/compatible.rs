@@ -26,11 +26,6 @@ pub(super) fn report(args: &DaemonArgs) {
             "readers are always identified safely",
         ),
         (
-            args.enable_psi_poll,
-            "--enable-psi-poll",
-            "triggers can always be polled",
-        ),
-        (
             args.enable_cgroup,
             "--enable-cgroup",
             "the kernel's cgroup namespaces replace it",

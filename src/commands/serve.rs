@@ -16,7 +16,7 @@ use super::settings::Settings;
 use crate::cli::DaemonArgs;
 use crate::container::Journal;
 use crate::container::load::PERIOD_NSEC;
-use crate::fs::{Death, Ledger, LxcFs, Pins, SysTree, TriggerFiles, Views};
+use crate::fs::{Death, Ledger, LxcFs, Pins, Polls, SysTree, TriggerFiles, Views};
 use crate::ops;
 use crate::session::control::{self, Control, Order, Sign};
 use crate::session::held::Held;
@@ -104,7 +104,12 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
     };
     let ledger =
         Ledger::resume(&held.ledger, death).context("cannot use the memory of open files")?;
+    let terms = held.terms.try_clone()?;
+    let refused = terms.polls_are_refused();
     let files = TriggerFiles {
+        polls: Polls::new(args.enable_psi_poll, refused, move || {
+            terms.note_refused_polls()
+        }),
         parking: held.parking.try_clone()?,
         events: held.events.try_clone()?,
     };

@@ -22,5 +22,5 @@ pub use self::filesystem::LxcFs;
 pub use self::ledger::{Death, Ledger};
 pub use self::pins::{MOST_PINNED, Pins, Wish};
 pub use self::sysfs::SysTree;
-pub use self::triggers::TriggerFiles;
+pub use self::triggers::{Polls, TriggerFiles};
 pub use self::views::Views;

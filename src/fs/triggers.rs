@@ -6,6 +6,8 @@
 //! lost while there is none, and no time with closing them: that takes the kernel some
 //! 10 ms each, for which there is a thread too.
 
+mod parked;
+mod polls;
 mod what;
 
 use std::collections::HashMap;
@@ -20,11 +22,11 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags, EpollTimeout};
 use nix::unistd::write;
 use parking_lot::Mutex;
 
+use self::parked::Closing;
+pub use self::polls::Polls;
 pub(super) use self::what::What;
-
 use super::ledger::{MOST_TRIGGERS, TriggerRecords};
 use super::views::{Stalls, Views};
-use crate::host::boottime_nsec;
 use crate::sys::parking::Parking;
 
 /// Triggers of one container, and as many that are being closed.
@@ -32,12 +34,6 @@ const MOST_PER_CONTAINER: usize = 64;
 
 /// Events that are taken at once.
 const EVENTS: usize = 64;
-
-/// More than there can be in the parking.
-const MOST_TURNS: usize = 4 * MOST_TRIGGERS;
-
-/// No handle has this bit.
-const MARK: u64 = 1 << 63;
 
 /// What poll(2) says of any file of procfs.
 pub(super) const READY: PollEvents = PollEvents::POLLIN
@@ -50,6 +46,8 @@ const BROKEN: PollEvents = READY.union(PollEvents::POLLERR).union(PollEvents::PO
 /// What outlives the server.
 #[derive(Debug)]
 pub struct TriggerFiles {
+    /// Whether there can be triggers.
+    pub polls: Polls,
     /// The kernel's triggers, by the handle of the open file.
     pub parking: Parking,
     /// The epoll instance that waits for them.
@@ -63,6 +61,7 @@ pub(super) struct Triggers {
     epoll: Epoll,
     parking: Parking,
     records: TriggerRecords,
+    polls: Polls,
     /// Held for arithmetic only, never over a system call.
     table: Mutex<Table>,
     closing: Sender<Closing>,
@@ -96,14 +95,6 @@ struct Set {
     is_gone: bool,
 }
 
-/// One that is to be closed.
-#[derive(Debug)]
-struct Closing {
-    slot: usize,
-    owner: u64,
-    file: Option<Arc<OwnedFd>>,
-}
-
 impl Triggers {
     /// Goes on with the triggers that an earlier server left.
     pub(super) fn resume(views: Arc<Views>, records: TriggerRecords, files: TriggerFiles) -> Self {
@@ -113,6 +104,7 @@ impl Triggers {
             epoll: Epoll(files.events),
             parking: files.parking,
             records,
+            polls: files.polls,
             table: Mutex::new(Table {
                 by_handle: HashMap::new(),
                 closing: Vec::new(),
@@ -128,36 +120,6 @@ impl Triggers {
             }
         }
         triggers
-    }
-
-    /// All files that are parked, which stay so.
-    fn parked(&self) -> HashMap<u64, OwnedFd> {
-        let mut parked = HashMap::new();
-        self.turn_over(|handle, file| {
-            if let Err(errno) = self.parking.put(handle, Some(&file)) {
-                log::warn!("a pressure trigger will not outlive this server: {errno}");
-            }
-            parked.insert(handle, file);
-        });
-        parked
-    }
-
-    /// Takes each file out of the parking once.
-    fn turn_over(&self, mut handle_file: impl FnMut(u64, OwnedFd)) {
-        // Marks where those begin that are parked meanwhile. In a full queue there is room
-        // for it when something has been closed.
-        let mark = boottime_nsec() | MARK;
-        let mut is_marked = false;
-        for _ in 0..MOST_TURNS {
-            is_marked = is_marked || self.parking.put(mark, None).is_ok();
-            match self.parking.take() {
-                Ok(Some((number, None))) if number == mark => return,
-                Ok(Some((handle, Some(file)))) => handle_file(handle, file),
-                Ok(Some(_)) => {}
-                Ok(None) => return,
-                Err(errno) => log::warn!("a pressure trigger has been lost: {errno}"),
-            }
-        }
     }
 
     /// Goes on with the trigger of this record, if it is one.
@@ -292,8 +254,24 @@ impl Triggers {
         }
     }
 
+    /// What poll(2) says of a file that has no triggers; `waits` says that the poller will
+    /// wait for something else. `None` if nobody has a trigger: the kernel is to be told not to ask any more.
+    pub(super) fn poll_other(&self, waits: bool) -> Option<PollEvents> {
+        let table = self.table.lock();
+        let refuses = waits && table.by_handle.is_empty() && self.polls.refuse();
+        drop(table);
+        if !refuses {
+            return Some(READY);
+        }
+        self.polls.note_refused();
+        None
+    }
+
     fn reserve(&self, handle: u64, what: &What, owner: u64) -> Result<(), Errno> {
         let mut table = self.table.lock();
+        if self.polls.are_refused() && what.stalls != Stalls::Unknown {
+            return Err(Errno::EOPNOTSUPP);
+        }
         if table.by_handle.contains_key(&handle) {
             return Err(Errno::EBUSY);
         }
@@ -374,44 +352,6 @@ impl Triggers {
                 log::debug!("cannot wake who polls a pressure file: {error}");
             }
         }
-    }
-
-    /// Closes what is to be closed.
-    fn close(&self) {
-        let Some(to_close) = self.to_close.lock().take() else {
-            return;
-        };
-        // What an earlier server did not get done.
-        self.unpark();
-        while let Ok(first) = to_close.recv() {
-            let mut all: Vec<_> = std::iter::once(first).chain(to_close.try_iter()).collect();
-            // The parked ones are the last ones then, which are closed one by one: what a
-            // server that is killed has in its hands alone, its end would wait for.
-            for closing in &mut all {
-                closing.file = None;
-            }
-            self.unpark();
-            for Closing { slot, owner, .. } in all {
-                let mut table = self.table.lock();
-                table.free_slots.push(slot);
-                if let Some(index) = table.closing.iter().position(|other| *other == owner) {
-                    table.closing.swap_remove(index);
-                }
-                drop(table);
-                self.views.kept_fds().give_back(1);
-            }
-        }
-    }
-
-    /// Closes what is parked and not set any more.
-    fn unpark(&self) {
-        self.turn_over(|handle, file| {
-            if self.has(handle) {
-                if let Err(errno) = self.parking.put(handle, Some(&file)) {
-                    log::warn!("a pressure trigger will not outlive this server: {errno}");
-                }
-            }
-        });
     }
 }
 

@@ -75,6 +75,7 @@ pub struct Terms(File);
 /// Its parts, of four bytes each.
 const TIMEOUT: u64 = 0;
 const INTERRUPTS: u64 = 4;
+const POLLS: u64 = 8;
 
 impl Terms {
     /// Those of a new connection.
@@ -121,6 +122,28 @@ impl Terms {
     /// `ENOSPC`.
     pub(super) fn note_refused_interrupts(&self) -> io::Result<()> {
         self.put(INTERRUPTS, 1)
+    }
+
+    /// Whether the kernel sends no POLL requests.
+    #[must_use]
+    pub fn polls_are_refused(&self) -> bool {
+        self.get(POLLS) == Some(1)
+    }
+
+    /// Notes that the kernel sends no POLL requests any more.
+    ///
+    /// # Errors
+    /// `ENOSPC`.
+    pub fn note_refused_polls(&self) -> io::Result<()> {
+        self.put(POLLS, 1)
+    }
+
+    /// The same memory.
+    ///
+    /// # Errors
+    /// `EMFILE`.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
     }
 
     fn put(&self, offset: u64, value: u32) -> io::Result<()> {

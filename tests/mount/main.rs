@@ -28,3 +28,4 @@ mod semantics;
 mod service;
 mod show;
 mod signals;
+mod suspend;

@@ -145,14 +145,19 @@ impl Filesystem for LxcFs {
         inode: INodeNo,
         handle: FileHandle,
         notifier: PollNotifier,
-        _events: PollEvents,
-        _flags: PollFlags,
+        events: PollEvents,
+        flags: PollFlags,
         reply: ReplyPoll,
     ) {
         let poller = notifier.handle();
         self.in_turn(By::new(request, "poll", inode.0), move |fs, by| {
             if pressure_file(inode.0).is_none() {
-                reply.poll(READY);
+                let may_wait = flags.contains(PollFlags::FUSE_POLL_SCHEDULE_NOTIFY);
+                let waits = may_wait && !events.intersects(READY);
+                match fs.triggers.poll_other(waits) {
+                    Some(events) => reply.poll(events),
+                    None => reply.error(fuser::Errno::ENOSYS),
+                }
                 return fs.linger.after_open(by.reader);
             }
             match fs
