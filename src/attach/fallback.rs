@@ -11,32 +11,85 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use anyhow::Context;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, SYSFS_MAGIC, statfs};
 
+use super::within::within;
 use super::{Binding, bindings};
 use crate::host::process::Proc;
 use crate::parse::mountinfo::Line;
+use crate::places::source::resolve;
+use crate::session::mount::FS_TYPE;
 
 /// LXC's mount hook lays directories of `proc` over the container's own, so this one, of
 /// which there is a single file, would hide the others.
 const NOT_LINKED: &str = "proc/spl";
 
-/// Makes the directory `mountpoint` with links to the host's own files, unless something is
+/// Makes the directory `mountpoint` with links to the host's own files, under whatever lxcfs is
 /// mounted there.
 ///
 /// # Errors
 /// One sentence about what cannot be made.
 pub fn prepare(mountpoint: &Path) -> anyhow::Result<()> {
+    if is_covered(mountpoint)? {
+        within(mountpoint, || {
+            uncover(mountpoint)?;
+            fill(mountpoint)
+        })
+    } else {
+        fill(mountpoint)
+    }
+}
+
+/// The same for a daemon, at its start and its end, unless there is no such directory. It serves
+/// in any case, so a failure is only noted.
+pub fn keep_ready(mountpoint: &Path) {
+    let done = is_covered(mountpoint).and_then(|is_covered| match is_covered {
+        false if !mountpoint.is_dir() => Ok(()),
+        _ => prepare(mountpoint),
+    });
+    if let Err(error) = done {
+        log::warn!("containers that start while lxcfs is stopped can lack its files: {error:#}");
+    }
+}
+
+fn fill(mountpoint: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(mountpoint)
         .with_context(|| format!("cannot create {}", mountpoint.display()))?;
-    if is_mounted(mountpoint)? {
-        return Ok(());
-    }
     for binding in bindings(&[]) {
         if !binding.path.starts_with(NOT_LINKED) {
             let place = binding.source(mountpoint);
             link(&binding, &place).with_context(|| format!("cannot make {}", place.display()))?;
         }
+    }
+    Ok(())
+}
+
+/// Whether an lxcfs is mounted there, which need not answer.
+fn is_covered(mountpoint: &Path) -> anyhow::Result<bool> {
+    // What is mounted has a directory above it.
+    let Ok(wanted) = resolve(mountpoint) else {
+        return Ok(false);
+    };
+    let proc = Proc::open(Path::new("/proc")).context("cannot open /proc")?;
+    let is_there = |line: &Line<'_>| line.mount_point() == wanted;
+    let mounts = proc.mounts("self/mountinfo", is_there);
+    let mounts = mounts.context("cannot list the mounts")?;
+    Ok(mounts.last().is_some_and(|mount| mount.fs_type == FS_TYPE))
+}
+
+/// Takes each lxcfs away that is mounted there, in a mount namespace that only this process is in.
+fn uncover(mountpoint: &Path) -> anyhow::Result<()> {
+    let apart = || {
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
+    };
+    apart().context("cannot make a mount namespace")?;
+    while is_covered(mountpoint)? {
+        umount2(mountpoint, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)
+            .with_context(|| format!("cannot look under {}", mountpoint.display()))?;
     }
     Ok(())
 }
@@ -60,17 +113,6 @@ fn link(binding: &Binding, place: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         done => done,
     }
-}
-
-/// Whether `directory` is the root of a mount.
-fn is_mounted(directory: &Path) -> anyhow::Result<bool> {
-    let wanted = directory
-        .canonicalize()
-        .with_context(|| format!("cannot use {}", directory.display()))?;
-    let proc = Proc::open(Path::new("/proc")).context("cannot open /proc")?;
-    let is_it = |line: &Line<'_>| line.mount_point() == wanted;
-    let mounts = proc.mounts("self/mountinfo", is_it);
-    Ok(!mounts.context("cannot list the mounts")?.is_empty())
 }
 
 #[cfg(test)]
@@ -103,10 +145,5 @@ mod tests {
         let error = prepare(dir.path()).unwrap_err();
         assert!(error.to_string().contains("proc/stat"), "{error:#}");
         assert!(foreign.is_dir());
-    }
-
-    #[test]
-    fn nothing_is_made_in_what_is_mounted() {
-        prepare(Path::new("/proc")).unwrap();
     }
 }

@@ -190,7 +190,7 @@ pub struct DaemonArgs {
     pub pid_file: Option<PathBuf>,
 
     /// Directory for the daemon's own files
-    #[arg(long, value_name = "DIR", default_value = "/run")]
+    #[arg(long, value_name = "DIR", default_value = RUNTIME_DIR)]
     pub runtime_dir: PathBuf,
 
     /// Narrow the CPUs shown by the quota (the default, see --cpu-view)
@@ -344,11 +344,14 @@ pub struct ShowArgs {
     pub runtime_dir: RuntimeDirArgs,
 }
 
+/// Where the files of the one daemon of a host are.
+pub const RUNTIME_DIR: &str = "/run";
+
 /// Which daemon is asked.
 #[derive(Debug, Args)]
 pub struct RuntimeDirArgs {
     /// Runtime directory of the daemon to ask
-    #[arg(long, value_name = "DIR", default_value = "/run")]
+    #[arg(long, value_name = "DIR", default_value = RUNTIME_DIR)]
     pub runtime_dir: PathBuf,
 }
 

@@ -19,7 +19,8 @@ use sd_notify::NotifyState;
 
 use super::pid_file::PidFile;
 use super::{compatible, installed, serve};
-use crate::cli::DaemonArgs;
+use crate::attach::fallback;
+use crate::cli::{DaemonArgs, RUNTIME_DIR};
 use crate::config;
 use crate::fs::Views;
 use crate::ops;
@@ -103,7 +104,7 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
                 held,
                 stored,
             };
-            return end(outcome, holder, kept, &installed);
+            return end(outcome, holder, kept, &installed, args);
         }
         log::warn!("the connection was aborted from outside; mounting anew");
         forget(stored, &held);
@@ -167,6 +168,7 @@ fn end(
         stored,
     }: Kept,
     installed: &Path,
+    args: &DaemonArgs,
 ) -> anyhow::Result<ExitCode> {
     match outcome {
         Ok(Outcome::TakeOver) => {
@@ -179,11 +181,16 @@ fn end(
             mount.leave();
             Ok(ExitCode::SUCCESS)
         }
-        Ok(Outcome::Ended) => Ok(ExitCode::SUCCESS),
+        Ok(Outcome::Ended) => {
+            drop(mount);
+            keep_ready(args);
+            Ok(ExitCode::SUCCESS)
+        }
         Ok(Outcome::Disconnected) => {
             log::info!("unmounted from outside; ending");
             forget(stored, &held);
             mount.leave();
+            keep_ready(args);
             Ok(ExitCode::SUCCESS)
         }
         // The server has said why.
@@ -244,10 +251,20 @@ fn connect(
     Views::check().context("cannot tell readers apart")?;
     // A later server makes do with the last good one.
     config::policy(args.config.as_deref(), &args.given())?;
+    keep_ready(args);
     let (mount, connection) = Mount::new(mountpoint, &args.options)?;
     let held = Held::new(connection, server::thread_count(), !args.no_resend)
         .context("cannot set up the connection")?;
     Ok((mount, held, false))
+}
+
+/// For containers that start while nobody serves. A daemon for a single container has a
+/// directory of its own, which goes with it.
+fn keep_ready(args: &DaemonArgs) {
+    let is_for_all = args.runtime_dir == Path::new(RUNTIME_DIR);
+    if let Some(mountpoint) = args.mountpoint.as_deref().filter(|_| is_for_all) {
+        fallback::keep_ready(mountpoint);
+    }
 }
 
 /// Takes the connection out of the fd store, so that it ends with this process.

@@ -22,6 +22,7 @@ mod incus;
 mod kubernetes;
 mod leaving;
 mod lxc;
+mod mountpoint;
 mod names;
 mod nri;
 mod nspawn;

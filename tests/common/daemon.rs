@@ -148,7 +148,8 @@ impl Daemon {
 
     /// Whether the mount is there and serves `proc/meminfo`.
     pub fn answers(&self) -> bool {
-        mounted_at(&self.point).is_some()
+        // Other file systems may have been there before.
+        mounted_at(&self.point).is_some_and(|mounted| mounted.kind.starts_with("fuse"))
             && fs::read_to_string(self.path("proc/meminfo"))
                 .is_ok_and(|text| text.starts_with("MemTotal:"))
     }
