@@ -74,7 +74,8 @@ impl Mounts {
         format!("--bind-ro={views}\n{each}")
     }
 
-    /// A drop-in for a service of systemd. It starts without what is missing.
+    /// A drop-in for a service of systemd. It starts without what is missing, but only where there
+    /// is something to mount over, so all of `/proc` has to be there.
     #[must_use]
     pub fn systemd(&self) -> String {
         let each = self.lines(|source, target, is_read_only| {
@@ -85,7 +86,7 @@ impl Mounts {
             };
             format!("{key}=-{source}:{target}")
         });
-        format!("[Service]\n{each}")
+        format!("[Service]\nProcSubset=all\n{each}")
     }
 
     /// `volumes` of a pod and `volumeMounts` of its containers, in YAML.
@@ -191,6 +192,7 @@ mod tests {
         assert_eq!(
             mounts.systemd(),
             "[Service]\n\
+             ProcSubset=all\n\
              BindReadOnlyPaths=-/views/proc/meminfo:/proc/meminfo\n\
              BindPaths=-/views/proc/pressure:/proc/pressure\n"
         );

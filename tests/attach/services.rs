@@ -22,6 +22,12 @@ impl Drop for DropIn {
 /// What a service with limits and this drop-in prints.
 #[track_caller]
 fn run(drop_in: &str) -> Shown {
+    run_with(drop_in, &[])
+}
+
+/// The same with these properties besides.
+#[track_caller]
+fn run_with(drop_in: &str, properties: &[&str]) -> Shown {
     let name = unique("service");
     let dir = DropIn(format!("/run/systemd/system/{name}.service.d").into());
     fs::create_dir_all(&dir.0).expect("a directory");
@@ -38,6 +44,9 @@ fn run(drop_in: &str) -> Shown {
         "-p",
         "AllowedCPUs=0",
     ]);
+    for property in properties {
+        service.args(["-p", property]);
+    }
     Shown::new(&run_within(service.arg("sh").arg(&script), patience(30)).ok())
 }
 
@@ -71,4 +80,40 @@ fn a_service_with_the_drop_in_starts_without_lxcfs() {
     for views in [links.path(), Path::new("/nowhere")] {
         run(&printed("systemd", views, &[])).assert_without_views();
     }
+}
+
+/// What protects a service from itself.
+const PROTECTION: [&str; 16] = [
+    "MountAPIVFS=yes",
+    "PrivateDevices=yes",
+    "PrivateIPC=yes",
+    "PrivateMounts=yes",
+    "PrivateNetwork=yes",
+    "PrivateTmp=yes",
+    "PrivateUsers=yes",
+    "ProcSubset=pid",
+    "ProtectControlGroups=yes",
+    "ProtectHome=yes",
+    "ProtectHostname=yes",
+    "ProtectKernelLogs=yes",
+    "ProtectKernelModules=yes",
+    "ProtectKernelTunables=yes",
+    "ProtectProc=invisible",
+    "ProtectSystem=strict",
+];
+
+#[test]
+fn a_protected_service_starts_and_sees_its_limits() {
+    if !Path::new("/run/systemd/system").exists() {
+        skip!("systemd does not run here");
+    }
+    let _turn = beside_others();
+    let daemon = Daemon::start(&[]);
+    let printed = printed("systemd", daemon.point(), &[]);
+    for protection in PROTECTION {
+        run_with(&printed, &[protection]).assert_memory_and_cpus();
+    }
+    run_with(&printed, &PROTECTION).assert_memory_and_cpus();
+    let packaged = DROP_IN.replace("/var/lib/lxcfs", daemon.point().to_str().expect("ASCII"));
+    run_with(&packaged, &["ProcSubset=pid"]).assert_memory_and_cpus();
 }
