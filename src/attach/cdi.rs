@@ -9,16 +9,13 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::wanted::{Hook, Stage, Wanted};
-use super::{Binding, Part};
+use super::{Binding, Part, VIEW};
 
 /// The lowest that has all that is used here: engines refuse higher ones than they know.
 const VERSION: &str = "0.5.0";
 
 /// Engines start containers with and without user namespaces alike.
 const STAGE: Stage = Stage::CreateRuntime;
-
-/// Vendor and class of the devices.
-pub const KIND: &str = "lxcfs.rs/view";
 
 /// The devices, and what each has; nothing stands for everything.
 const DEVICES: [(&str, &[Part]); 5] = [
@@ -59,7 +56,7 @@ pub fn specification(
     };
     let devices = DEVICES.into_iter().map(device);
     let devices = devices.collect::<anyhow::Result<Vec<_>>>()?;
-    Ok(json!({"cdiVersion": VERSION, "kind": KIND, "devices": devices}))
+    Ok(json!({"cdiVersion": VERSION, "kind": VIEW, "devices": devices}))
 }
 
 fn mount(binding: &Binding, views: &Path) -> Value {

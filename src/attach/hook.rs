@@ -21,6 +21,7 @@ use nix::unistd::getpid;
 use serde::Deserialize;
 
 use super::Binding;
+use super::nesting::Nest;
 use super::wanted::{Wanted, answers};
 use super::within::within;
 use crate::host::process::{Namespace, Proc};
@@ -49,11 +50,32 @@ pub struct State {
 #[derive(Debug, Deserialize)]
 struct Config {
     root: Root,
+    #[serde(default)]
+    linux: Option<Linux>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Root {
     path: PathBuf,
+}
+
+/// What the runtime covers after its hooks.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Linux {
+    #[serde(default)]
+    masked_paths: Option<Vec<PathBuf>>,
+    #[serde(default)]
+    readonly_paths: Option<Vec<PathBuf>>,
+}
+
+/// The container as it is to become.
+#[derive(Debug)]
+struct Planned {
+    /// Its root directory, as the host names it.
+    rootfs: PathBuf,
+    /// What of its files it is not to see or to change.
+    masked: Vec<PathBuf>,
 }
 
 impl State {
@@ -65,17 +87,22 @@ impl State {
         serde_json::from_slice(text).context("standard input has no state of an OCI container")
     }
 
-    /// The root directory of the container, as the host names it.
+    /// What the configuration says.
     ///
     /// # Errors
-    /// One sentence if the configuration cannot be read.
-    fn rootfs(&self) -> Result<PathBuf> {
+    /// One sentence if it cannot be read.
+    fn planned(&self) -> Result<Planned> {
         let path = self.bundle.join("config.json");
         let shown = path.display();
         let text = fs::read(&path).with_context(|| format!("cannot read {shown}"))?;
         let config: Config = serde_json::from_slice(&text)
             .with_context(|| format!("{shown} is no configuration of an OCI container"))?;
-        Ok(self.bundle.join(config.root.path))
+        let linux = config.linux.unwrap_or_default();
+        let masked = [linux.masked_paths, linux.readonly_paths];
+        Ok(Planned {
+            rootfs: self.bundle.join(config.root.path),
+            masked: masked.into_iter().flatten().flatten().collect(),
+        })
     }
 }
 
@@ -85,11 +112,11 @@ impl State {
 /// # Errors
 /// As [`create_container`].
 pub fn create_runtime(state: &State, wanted: &Wanted) -> Result<()> {
-    let rootfs = state.rootfs()?;
+    let planned = state.planned()?;
     let pid = state.pid.context("standard input names no process")?;
     within(&wanted.views, || {
         enter(pid)?;
-        attach_all(&rootfs, wanted)
+        attach_all(&planned, wanted)
     })
 }
 
@@ -112,21 +139,32 @@ fn enter(pid: i32) -> Result<()> {
 /// One sentence about the first thing that cannot be attached; the rest is attached all the
 /// same.
 pub fn create_container(state: &State, wanted: &Wanted) -> Result<()> {
-    let rootfs = state.rootfs()?;
-    within(&wanted.views, || attach_all(&rootfs, wanted))
+    let planned = state.planned()?;
+    within(&wanted.views, || attach_all(&planned, wanted))
 }
 
-fn attach_all(rootfs: &Path, wanted: &Wanted) -> Result<()> {
+/// For LXC, whose hook has attached the views to the container with this root directory: keeps
+/// containers in it possible.
+///
+/// # Errors
+/// One sentence if that fails.
+pub fn lxc_mount(rootfs: &Path) -> Result<()> {
+    let root = open_directory(rootfs)?;
+    Mounts::read()?.keep_nesting_possible(&root, &[])
+}
+
+fn attach_all(planned: &Planned, wanted: &Wanted) -> Result<()> {
     answers(&wanted.views)?;
     let views = open_directory(&wanted.views)?;
-    let root = open_directory(rootfs)?;
+    let root = open_directory(&planned.rootfs)?;
     let mounts = Mounts::read()?;
     let done = wanted.bindings().into_iter().map(|binding| {
         attach_one(&binding, &views, &root, &mounts)
             .with_context(|| format!("cannot attach {}", binding.target().display()))
     });
     // All of them have their turn, whatever becomes of one.
-    done.fold(Ok(()), Result::and)
+    let done = done.fold(Ok(()), Result::and);
+    done.and(mounts.keep_nesting_possible(&root, &planned.masked))
 }
 
 fn attach_one(binding: &Binding, views: &OwnedFd, root: &OwnedFd, mounts: &Mounts) -> Result<()> {
@@ -214,6 +252,13 @@ impl Mounts {
             }))
     }
 
+    fn keep_nesting_possible(&self, root: &OwnedFd, masked: &[PathBuf]) -> Result<()> {
+        let proc = &self.proc;
+        let nest = Nest { root, proc, masked };
+        let done = nest.keep_possible(|mount| self.is_hosts(mount));
+        done.context("cannot keep containers in the container possible")
+    }
+
     fn is_hosts(&self, mount: &Mount) -> bool {
         mount.peer_group.is_some_and(|group| {
             self.hosts
@@ -247,7 +292,7 @@ mod tests {
         let state = State::parse(state.as_bytes()).unwrap();
         let with = |config: &str| {
             fs::write(bundle.path().join("config.json"), config).unwrap();
-            state.rootfs()
+            state.planned().map(|planned| planned.rootfs)
         };
         let relative = with(r#"{"root":{"path":"rootfs","readonly":true}}"#).unwrap();
         assert_eq!(relative, bundle.path().join("rootfs"));

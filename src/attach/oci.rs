@@ -11,11 +11,15 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::Binding;
 use super::wanted::{Hook, Stage, Wanted};
+use super::{Binding, VIEW, is_among_hosts_processes};
 
 /// The runtime may be crun, and the container may have a user namespace.
 const STAGE: Stage = Stage::CreateRuntime;
+
+/// What the annotation [`VIEW`] says where somebody asks for the views, and not a default for
+/// all containers.
+const ASKED: &str = "true";
 
 /// A JSON object whose values are kept as they are written.
 type Object = BTreeMap<String, Box<RawValue>>;
@@ -45,6 +49,22 @@ struct Present {
     source: Option<PathBuf>,
 }
 
+/// What of `linux` says among whose processes the container is.
+#[derive(Debug, Default, Deserialize)]
+struct Linux {
+    #[serde(default)]
+    namespaces: Option<Vec<Namespace>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Namespace {
+    #[serde(rename = "type")]
+    kind: String,
+    /// One that exists already.
+    #[serde(default)]
+    path: PathBuf,
+}
+
 /// What `hook` has too.
 #[derive(Debug, Deserialize)]
 struct PresentHook {
@@ -65,12 +85,15 @@ pub fn mount(binding: &Binding, views: &Path) -> Mount {
 }
 
 /// The configuration with the mounts added that it lacks, and with a call of `program` for the
-/// rest. What is mounted already stays: doing this again changes nothing.
+/// rest. What is mounted already stays: doing this again changes nothing. A container that
+/// measures the host, and does not ask for the views by name, is left as it is.
 ///
 /// # Errors
 /// One sentence if `config` is not understood.
 pub fn add(config: &[u8], wanted: &Wanted, program: &Path) -> Result<Vec<u8>> {
-    let mut config = object(config)?;
+    let text = config;
+    let mut config = object(text)?;
+    let is_left_alone = measures_host(&config)?;
     let bindings = wanted.bindings();
     let for_mounts = bindings.iter().filter(|binding| binding.is_for_mounts);
     let fresh = for_mounts
@@ -86,6 +109,9 @@ pub fn add(config: &[u8], wanted: &Wanted, program: &Path) -> Result<Vec<u8>> {
     }
     hooks.insert(STAGE.name().to_owned(), to_raw_value(&calls)?);
     config.insert("hooks".to_owned(), to_raw_value(&hooks)?);
+    if is_left_alone {
+        return Ok(text.to_vec());
+    }
     Ok(serde_json::to_vec(&config)?)
 }
 
@@ -101,6 +127,18 @@ fn member<T: DeserializeOwned + Default>(object: &Object, name: &str) -> Result<
     let found: Option<T> = serde_json::from_str(raw.get())
         .with_context(|| format!("{name} of the configuration is not understood"))?;
     Ok(found.unwrap_or_default())
+}
+
+/// Whether the container is among the processes of the host, and has no annotation that asks
+/// for the views all the same.
+fn measures_host(config: &Object) -> Result<bool> {
+    let annotations: BTreeMap<String, String> = member(config, "annotations")?;
+    let linux: Linux = member(config, "linux")?;
+    let namespaces = linux.namespaces.unwrap_or_default();
+    let namespaces = namespaces.iter();
+    let namespaces = namespaces.map(|known| (known.kind.as_str(), known.path.as_path()));
+    let is_asked_for = annotations.get(VIEW).is_some_and(|said| said == ASKED);
+    Ok(!is_asked_for && is_among_hosts_processes(namespaces))
 }
 
 fn is_call(call: &RawValue, hook: &Hook) -> bool {

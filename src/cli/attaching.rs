@@ -54,6 +54,11 @@ pub enum HookCommand {
     CreateContainer(HookArgs),
     /// podman's hook precreate: adds mounts to the config.json on standard input
     Precreate(HookArgs),
+    /// What LXC's mount hook leaves to the program: keeps containers in the container possible
+    LxcMount {
+        /// The container's root directory
+        rootfs: PathBuf,
+    },
 }
 
 /// Arguments of `lxcfs mounts`.

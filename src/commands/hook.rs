@@ -15,16 +15,21 @@ use crate::cli::{HookArgs, HookCommand};
 /// # Errors
 /// What failed, if the hook is strict or no container is at stake.
 pub fn run(command: &HookCommand) -> Result<ExitCode> {
+    match command {
+        HookCommand::CreateRuntime(args) => attach(&input()?, args, hook::create_runtime),
+        HookCommand::CreateContainer(args) => attach(&input()?, args, hook::create_container),
+        HookCommand::Precreate(args) => precreate(&input()?, args),
+        HookCommand::LxcMount { rootfs } => hook::lxc_mount(rootfs),
+    }
+    .map(|()| ExitCode::SUCCESS)
+}
+
+fn input() -> Result<Vec<u8>> {
     let mut input = Vec::new();
     io::stdin()
         .read_to_end(&mut input)
         .context("cannot read standard input")?;
-    match command {
-        HookCommand::CreateRuntime(args) => attach(&input, args, hook::create_runtime),
-        HookCommand::CreateContainer(args) => attach(&input, args, hook::create_container),
-        HookCommand::Precreate(args) => precreate(&input, args),
-    }
-    .map(|()| ExitCode::SUCCESS)
+    Ok(input)
 }
 
 fn attach(input: &[u8], args: &HookArgs, hook: fn(&State, &Wanted) -> Result<()>) -> Result<()> {

@@ -1,20 +1,15 @@
 //! Which containers get what.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::ValueEnum;
 use serde::Deserialize;
 
 use super::messages::{Container, CreateContainer, Map, Pod};
-use crate::attach::{Part, USUAL};
+use crate::attach::{Part, USUAL, VIEW, is_among_hosts_processes};
 
 /// Annotation or label of a pod, and with a dot and the name of a container for that one.
-const KEY: &str = "lxcfs.rs/view";
-
-/// This process sees those of the host.
-const HOSTS_PROCESSES: &str = "/proc/self/ns/pid";
+const KEY: &str = VIEW;
 
 /// Namespace in which Kubernetes keeps what runs the node, and what measures it.
 const SYSTEM: &str = "kube-system";
@@ -99,8 +94,8 @@ impl Settings {
             }
         }
         let excluded = self.exclude_namespaces.contains(&request.pod.namespace);
-        let measures_host = is_among_hosts_processes(&request.container);
-        (self.is_on && !excluded && !measures_host).then(|| self.only.clone())
+        let is_given = self.is_on && !excluded && !measures_host(&request.container);
+        is_given.then(|| self.only.clone())
     }
 
     /// The meaning of an annotation.
@@ -144,20 +139,14 @@ fn said<'a>(pod: &'a Pod, container: &'a Container) -> Vec<(String, &'a str)> {
     .collect()
 }
 
-/// Whether the container shares the pid namespace of the host: then it is there to look at
-/// the host. A runtime that lists no namespaces does not tell.
-fn is_among_hosts_processes(container: &Container) -> bool {
-    let namespaces = &container.namespaces;
-    match namespaces.iter().find(|namespace| namespace.kind == "pid") {
-        Some(namespace) => is_same_file(&namespace.path, Path::new(HOSTS_PROCESSES)),
-        None => !namespaces.is_empty(),
-    }
-}
-
-/// Whether there is one file at both paths.
-fn is_same_file(one: &Path, other: &Path) -> bool {
-    let identity = |path| fs::metadata(path).map(|found| (found.dev(), found.ino()));
-    matches!((identity(one), identity(other)), (Ok(one), Ok(other)) if one == other)
+/// Whether the container is in the pid namespace of the host. A runtime that lists no
+/// namespaces does not tell.
+fn measures_host(container: &Container) -> bool {
+    let namespaces = container.namespaces.iter();
+    let mut namespaces = namespaces
+        .map(|namespace| (namespace.kind.as_str(), namespace.path.as_path()))
+        .peekable();
+    namespaces.peek().is_some() && is_among_hosts_processes(namespaces)
 }
 
 #[cfg(test)]
@@ -234,7 +223,7 @@ mod tests {
         );
 
         let mut of_host = request("shop", &[]);
-        let shared = namespace("pid", HOSTS_PROCESSES);
+        let shared = namespace("pid", "/proc/self/ns/pid");
         for namespaces in [vec![shared], vec![namespace("mount", "")]] {
             of_host.container.namespaces = namespaces;
             assert_eq!(settings.choose(&of_host), None);

@@ -1,7 +1,7 @@
 //! One path of the mount namespace that the calling thread is in.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
@@ -35,7 +35,29 @@ impl Spot {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(Errno::EBUSY);
         };
-        let directory = open(AT_FDCWD, parent, OFlag::O_DIRECTORY)?;
+        Self::in_directory(open(AT_FDCWD, parent, OFlag::O_DIRECTORY)?, name)
+    }
+
+    /// Goes to `path` below an open directory, where it leads through no other mount.
+    ///
+    /// # Errors
+    /// As [`Spot::find`]; `EXDEV` if there is another mount on the way.
+    pub fn beneath(directory: impl AsFd, path: &Path) -> Result<Self, Errno> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(Errno::EBUSY);
+        };
+        let how = OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+            .resolve(
+                ResolveFlag::RESOLVE_BENEATH
+                    | ResolveFlag::RESOLVE_NO_SYMLINKS
+                    | ResolveFlag::RESOLVE_NO_XDEV,
+            );
+        let directory = openat2(directory, &Path::new(".").join(parent), how)?;
+        Self::in_directory(directory, name)
+    }
+
+    fn in_directory(directory: OwnedFd, name: &OsStr) -> Result<Self, Errno> {
         let top = open(&directory, Path::new(name), OFlag::empty())?;
         Ok(Self {
             directory,

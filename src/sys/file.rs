@@ -1,5 +1,5 @@
 //! Reading files: those of the kernel, whose size is not known before, and those of others,
-//! which may be anything.
+//! which may be anything. And what else about files is not in nix.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::ptr;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -132,6 +133,20 @@ pub fn replace(source: impl AsFd, target: BorrowedFd<'_>) -> Result<(), Errno> {
         )
     })?;
     Ok(())
+}
+
+/// Whether the file has a list of extended attributes, be it empty (flistxattr(2)).
+///
+/// # Errors
+/// What flistxattr(2) says, but for `EOPNOTSUPP`.
+pub fn lists_attributes(file: impl AsFd) -> Result<bool, Errno> {
+    // SAFETY: the fd is open, and nothing is written to a list without room.
+    let length = unsafe { libc::flistxattr(file.as_fd().as_raw_fd(), ptr::null_mut(), 0) };
+    match Errno::result(length) {
+        Ok(_) => Ok(true),
+        Err(Errno::EOPNOTSUPP) => Ok(false),
+        Err(errno) => Err(errno),
+    }
 }
 
 #[cfg(test)]

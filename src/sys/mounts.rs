@@ -32,8 +32,20 @@ pub enum Layer {
 /// # Errors
 /// What open_tree(2) says: `ENOSYS` before Linux 5.2.
 pub fn detached_copy(file: impl AsFd) -> Result<OwnedFd, Errno> {
+    open_tree(file, 0)
+}
+
+/// The same with all that is mounted below.
+///
+/// # Errors
+/// As [`detached_copy`].
+pub fn detached_tree(file: impl AsFd) -> Result<OwnedFd, Errno> {
+    open_tree(file, libc::AT_RECURSIVE as libc::c_uint)
+}
+
+fn open_tree(file: impl AsFd, flags: libc::c_uint) -> Result<OwnedFd, Errno> {
     let empty_path = libc::AT_EMPTY_PATH as libc::c_uint;
-    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | empty_path;
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | empty_path | flags;
     // SAFETY: the path is a string, and the fd is open.
     let fd = Errno::result(unsafe {
         libc::syscall(

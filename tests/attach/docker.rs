@@ -13,13 +13,13 @@ use crate::shown::{PRINT, Shown};
 use crate::views::{Views, program};
 
 /// A Docker daemon that is set up as docs/INTEGRATION.md says, and the place of its views.
-struct Stand {
-    docker: Docker,
+pub struct Stand {
+    pub docker: Docker,
     image: String,
-    views: Views,
+    pub views: Views,
     /// Directory of CDI specifications.
     specifications: PathBuf,
-    has_cdi: bool,
+    pub has_cdi: bool,
 }
 
 /// `Major` of Docker's version.
@@ -33,7 +33,7 @@ fn version() -> u32 {
 }
 
 impl Stand {
-    fn get() -> Result<(&'static Self, MutexGuard<'static, ()>), String> {
+    pub fn get() -> Result<(&'static Self, MutexGuard<'static, ()>), String> {
         static STAND: LazyLock<Result<Stand, String>> = LazyLock::new(Stand::start);
         // The views are started and stopped.
         static TURN: Mutex<()> = Mutex::new(());
@@ -77,7 +77,7 @@ impl Stand {
 
     /// `docker run` with limits and these options.
     #[track_caller]
-    fn run(&self, line: &str, script: &str) -> Ran {
+    pub fn run(&self, line: &str, script: &str) -> Ran {
         let mut command = self.docker.command(&["run", "--rm", "--network", "none"]);
         command
             .args(["-m", "50m", "--cpus", "1"])
@@ -93,7 +93,7 @@ impl Stand {
 
     /// Writes what `lxcfs cdi` prints to where Docker looks for it.
     #[track_caller]
-    fn specify(&self, options: &[&str]) {
+    pub fn specify(&self, options: &[&str]) {
         let mut cdi = Command::new(program());
         let text = run(cdi
             .arg("cdi")
@@ -138,6 +138,17 @@ fn the_runtime_gives_all_containers_the_views() {
         let seen = Shown::new(&privileged.ok());
         seen.assert_own();
         seen.assert_rest(true);
+    }
+    // Who looks at the host sees it, unless asking by name.
+    let monitor = "--pid host";
+    stand.seen(monitor).assert_without_views();
+    let asking = "--annotation lxcfs.rs/view=true";
+    if version() >= 24 {
+        let seen = stand.seen(&format!("{monitor} {asking}"));
+        assert!(
+            seen.has("/proc/meminfo") && seen.has("/proc/vmstat"),
+            "{seen:?}"
+        );
     }
     // Other runtimes add nothing.
     stand.seen("--runtime runc").assert_without_views();
@@ -201,6 +212,11 @@ fn a_cdi_device_gives_a_container_the_views() {
     let seen = stand.seen(&format!("{all} --read-only"));
     seen.assert_own();
     seen.assert_rest(true);
+    assert!(
+        stand
+            .seen(&format!("{all} --pid host"))
+            .has("/proc/meminfo")
+    );
     let seen = stand.seen("--runtime runc --device lxcfs.rs/view=mem --device lxcfs.rs/view=psi");
     assert!(seen.has("/proc/meminfo") && seen.has("/proc/vmstat") && !seen.has("/proc/stat"));
     assert_eq!(

@@ -10,9 +10,10 @@ use crate::common::figures::uptime;
 use crate::common::{Daemon, Ran, beside_others, has, images, patience, run_within, skip, unique};
 use crate::formats::stopped;
 use crate::shown::{PRINT, Shown, add_free};
+use crate::views::program;
 
 const COMMON: &str = "/usr/share/lxc/config/common.conf";
-const USERNS: &str = "/usr/share/lxc/config/userns.conf";
+pub const USERNS: &str = "/usr/share/lxc/config/userns.conf";
 
 /// The files of share/lxc, and the directories that the packages install them to.
 const FILES: [(&str, &str, &str); 3] = [
@@ -40,6 +41,7 @@ pub fn install(dir: &Path, views: &Path) -> String {
     for (place, name, text) in FILES {
         let below = dir.join(place.trim_start_matches('/'));
         fs::create_dir_all(&below).expect("a directory");
+        let text = text.replace("/usr/bin/lxcfs", &program());
         fs::write(below.join(name), text).expect("a file");
         fs::set_permissions(below.join(name), fs::Permissions::from_mode(0o755)).expect("a mode");
         script += &format!(
@@ -271,6 +273,12 @@ fn a_container_that_reboots_starts_with_fresh_figures() {
 /// and `bin` is where the hook's programs are.
 #[track_caller]
 fn run_hook(daemon: &Daemon, bin: &str, prepare: &str) -> String {
+    run_hook_among(&["--pid", "--fork"], daemon, bin, prepare)
+}
+
+/// The same in the pid namespace that these options of unshare(1) make.
+#[track_caller]
+fn run_hook_among(processes: &[&str], daemon: &Daemon, bin: &str, prepare: &str) -> String {
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path().canonicalize().expect("a directory");
     let installed = install(&dir, daemon.point());
@@ -281,11 +289,9 @@ fn run_hook(daemon: &Daemon, bin: &str, prepare: &str) -> String {
         dir.display()
     );
     let mut command = Command::new("unshare");
-    let text = run_within(
-        command.args(["--mount", "--propagation", "private", "sh", "-ec", &script]),
-        patience(30),
-    )
-    .ok();
+    command.args(processes);
+    command.args(["--mount", "--propagation", "private"]);
+    let text = run_within(command.args(["sh", "-ec", &script]), patience(30)).ok();
     text.replace(dir.to_str().expect("ASCII"), "DIR")
 }
 
@@ -306,6 +312,17 @@ fn busybox_can_run_the_hook() {
         let line = format!("DIR/root{place}");
         assert!(text.lines().any(|found| found == line), "{place}: {text}");
     }
+}
+
+#[test]
+fn a_container_among_the_processes_of_the_host_is_left_alone() {
+    let _turn = beside_others();
+    let daemon = Daemon::start(&[]);
+    let text = run_hook_among(&[], &daemon, "$PATH", REAL);
+    assert!(
+        text.contains("DIR/root/proc\n") && !text.contains("DIR/root/proc/"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod cri;
 mod docker;
 mod doctor;
 mod formats;
+mod habits;
 mod incus;
 mod kubernetes;
 mod leaving;

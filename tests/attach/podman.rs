@@ -153,6 +153,9 @@ fn the_drop_in_gives_all_containers_the_views() {
         seen.assert_own();
         seen.assert_rest(true);
     }
+    stand.seen(&hooks, "--pid host").assert_without_views();
+    let asking = "--pid host --annotation lxcfs.rs/view=true";
+    assert!(stand.seen(&hooks, asking).has("/proc/meminfo"));
     drop(daemon);
     stand.seen(&hooks, "").assert_without_views();
 }

@@ -14,6 +14,9 @@ fn wanted(only: &[Part]) -> Wanted {
     }
 }
 
+/// A container with processes of its own.
+const OWN_PROCESSES: &str = r#""linux":{"namespaces":[{"type":"pid"}]}"#;
+
 fn added(config: &str) -> String {
     let edited = add(config.as_bytes(), &wanted(&[]), Path::new(PROGRAM)).unwrap();
     String::from_utf8(edited).unwrap()
@@ -27,7 +30,7 @@ fn destinations(config: &str) -> Vec<String> {
     mounts.iter().map(destination).collect()
 }
 
-const ENGINES: &str = r#"{"ociVersion":"1.0.2","mounts":[
+const ENGINES: &str = r#"{"ociVersion":"1.0.2","linux":{"namespaces":[{"type":"pid"}]},"mounts":[
     {"destination":"/proc","type":"proc","source":"proc"},
     {"destination":"/dev","type":"tmpfs"},
     {"destination":"/sys/","type":"sysfs","source":"sysfs"},
@@ -58,7 +61,7 @@ fn a_container_without_the_kernels_files_gets_the_hook_alone() {
         r#"[{"destination":"/proc","type":"tmpfs"},{"destination":"/sys","type":"bind","source":"/x"}]"#,
         r#"[{"destination":"/proc","type":"proc"},{"destination":"/proc","type":"tmpfs"}]"#,
     ] {
-        let config = format!(r#"{{"mounts":{mounts}}}"#);
+        let config = format!(r#"{{"mounts":{mounts},{OWN_PROCESSES}}}"#);
         let edited = added(&config);
         let before: Option<Vec<Value>> = serde_json::from_str(mounts).unwrap();
         assert_eq!(
@@ -73,7 +76,8 @@ fn a_container_without_the_kernels_files_gets_the_hook_alone() {
 #[test]
 fn a_bind_of_the_hosts_proc_and_sys_counts_as_them() {
     let found = destinations(&added(
-        r#"{"mounts":[{"destination":"proc","type":"bind","source":"/proc"},
+        r#"{"linux":{"namespaces":[{"type":"pid"}]},
+            "mounts":[{"destination":"proc","type":"bind","source":"/proc"},
             {"destination":"/sys","type":"none","source":"/sys"}]}"#,
     ));
     assert!(found.contains(&"/proc/meminfo".to_owned()));
@@ -82,9 +86,10 @@ fn a_bind_of_the_hosts_proc_and_sys_counts_as_them() {
 
 #[test]
 fn hooks_of_others_stay_and_ours_is_there_once() {
-    let config =
-        r#"{"hooks":{"poststop":[{"path":"/p"}],"createRuntime":[{"path":"/q","args":null}]}}"#;
-    let config: Value = serde_json::from_str(&added(&added(config))).unwrap();
+    let hooks =
+        r#""hooks":{"poststop":[{"path":"/p"}],"createRuntime":[{"path":"/q","args":null}]}"#;
+    let config = format!("{{{hooks},{OWN_PROCESSES}}}");
+    let config: Value = serde_json::from_str(&added(&added(&config))).unwrap();
     let own = json!({"path": PROGRAM, "args": ["lxcfs", "hook", "create-runtime"]});
     assert_eq!(
         config["hooks"],
@@ -107,7 +112,7 @@ fn parts_that_are_not_wanted_are_left_out() {
 #[test]
 fn what_is_not_touched_keeps_its_bytes() {
     let odd = r#"{"b" : 1.10, "a":18446744073709551616,"c":"\u00e9\/" }"#;
-    let config = ENGINES.replacen('{', &format!(r#"{{"linux":{odd},"#), 1);
+    let config = ENGINES.replacen('{', &format!(r#"{{"odd":{odd},"#), 1);
     let edited = added(&config);
     assert!(edited.contains(odd), "{edited}");
     assert!(
@@ -153,7 +158,7 @@ fn any_mount() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn adding_twice_is_adding_once(mounts in proptest::collection::vec(any_mount(), 0..8)) {
-        let config = json!({"mounts": mounts, "x": 1}).to_string();
+        let config = json!({"mounts": mounts, "x": 1, "linux": {"namespaces": [{"type": "pid"}]}}).to_string();
         let once = added(&config);
         prop_assert_eq!(&added(&once), &once);
         // What was there is there, in its order.
@@ -167,5 +172,29 @@ proptest! {
     #[test]
     fn garbage_is_an_answer(config in proptest::collection::vec(any::<u8>(), 0..60)) {
         let _ = add(&config, &wanted(&[]), Path::new(PROGRAM));
+    }
+}
+
+#[test]
+fn who_measures_the_host_is_left_alone_unless_asking_by_name() {
+    let config = |pid: &str, said: &str| {
+        format!(
+            r#"{{"annotations":{{"lxcfs.rs/view":"{said}"}},"linux":{{"namespaces":[{{"type":"mount"}}{pid}]}},
+            "mounts":[{{"destination":"/proc","type":"proc"}}]}}"#
+        )
+    };
+    let own = r#",{"type":"pid"}"#;
+    let hosts = r#",{"type":"pid","path":"/proc/self/ns/pid"}"#;
+    let another = r#",{"type":"pid","path":"/proc/self/ns/net"}"#;
+    for (pid, said, is_given) in [
+        ("", "auto", false),
+        (hosts, "auto", false),
+        ("", "true", true),
+        (hosts, "true", true),
+        (own, "auto", true),
+        (another, "auto", true),
+    ] {
+        let config = config(pid, said);
+        assert_eq!(added(&config) != config, is_given, "{config}");
     }
 }

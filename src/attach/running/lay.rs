@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 
 use super::{Outcome, Outcomes, refusal};
+use crate::attach::nesting::Nest;
 use crate::host::process::Proc;
 use crate::parse::mountinfo::Mount;
 use crate::places::health::Device;
@@ -51,7 +52,24 @@ impl Layers {
             };
             outcomes.push((task.target, outcome));
         }
+        self.keep_nesting_possible();
         Ok(outcomes)
+    }
+
+    /// The views are there in any case, so a failure is only noted.
+    fn keep_nesting_possible(&self) {
+        let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC);
+        let done = openat2(AT_FDCWD, "/", how).and_then(|root| {
+            let nest = Nest {
+                root: &root,
+                proc: &self.proc,
+                masked: &[],
+            };
+            nest.keep_possible(|mount| refusal(mount, &self.hosts).is_some())
+        });
+        if let Err(errno) = done {
+            log::warn!("containers in this container may not start: {errno}");
+        }
     }
 
     fn lay_one(&self, task: &Task) -> Result<Outcome, Errno> {

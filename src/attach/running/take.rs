@@ -6,6 +6,7 @@ use std::path::Path;
 use nix::errno::Errno;
 
 use super::{Outcome, Outcomes, refusal};
+use crate::attach::nesting;
 use crate::host::process::Proc;
 use crate::parse::mountinfo::Mount;
 use crate::places::health::Device;
@@ -47,6 +48,7 @@ pub fn views(
             outcomes.sort_by(|(one, _), (other, _)| one.cmp(other));
             // What was stacked is told of once.
             outcomes.dedup();
+            nesting::forget(proc)?;
             return Ok(outcomes);
         }
     }

@@ -14,6 +14,8 @@ use nix::unistd::{chdir, fchdir, pivot_root};
 
 use super::cgroup::Cgroup;
 use super::views::{self, Source};
+use crate::attach::nesting::Nest;
+use crate::host::process::Proc;
 
 /// How file systems are mounted that hold no programs and no devices.
 const KERNEL_FILES: MsFlags = MsFlags::MS_NOSUID
@@ -68,6 +70,7 @@ pub fn set_up(rootfs: Option<&Path>, cgroup: &Cgroup<'_>, source: &Source) -> Re
     }
     mount_cgroups(cgroup, &host, rootfs.is_some())?;
     views::lay_over(&views)?;
+    keep_nesting_possible();
     if rootfs.is_some() {
         fchdir(&old_root).context("cannot find the old root")?;
         umount2(".", MntFlags::MNT_DETACH).context("cannot let go of the old root")?;
@@ -77,6 +80,22 @@ pub fn set_up(rootfs: Option<&Path>, cgroup: &Cgroup<'_>, source: &Source) -> Re
             .with_context(|| format!("cannot show {} again", hidden.display()))
     } else {
         Ok(())
+    }
+}
+
+/// The container works in any case, so a failure is only noted.
+fn keep_nesting_possible() {
+    let done = open_directory(Path::new("/")).and_then(|root| {
+        let nest = Nest {
+            root: &root,
+            proc: &Proc::open(Path::new("/proc"))?,
+            masked: &[],
+        };
+        // All mounts are private.
+        Ok(nest.keep_possible(|_| false)?)
+    });
+    if let Err(error) = done {
+        log::debug!("containers in this container may not start: {error:#}");
     }
 }
 
