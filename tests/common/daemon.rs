@@ -221,11 +221,20 @@ impl Daemon {
     /// Kills all of its processes as a crash would, which leaves a dead mount.
     pub fn kill_all(&mut self) {
         let processes = self.processes();
-        for pid in processes {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        for pid in &processes {
+            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
         }
         let status = self.child.wait().expect("the end of the daemon");
         assert_eq!(status.signal(), Some(Signal::SIGKILL as i32));
+        // What reads while one of them is about to end gets another error.
+        let has_ended = |pid: &i32| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+            stat.map_or(true, |stat| stat.contains(") Z"))
+        };
+        let gone = wait_for(patience(5), || {
+            processes.iter().all(has_ended).then_some(())
+        });
+        assert!(gone.is_some(), "a process of the daemon does not end");
     }
 }
 
