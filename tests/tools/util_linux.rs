@@ -37,7 +37,7 @@ pub fn check(stand: &Stand, table: &mut Table) {
     table.put(
         "getconf CONF",
         Cpus,
-        getconf.cpus(lines.get(1).copied(), FILE),
+        getconf.possible_cpus(lines.get(1).copied()),
     );
     let kb = lines.get(2).map(|pages| pages * 4.0);
     table.put(
@@ -89,10 +89,10 @@ fn lscpu(stand: &Stand, table: &mut Table) {
 }
 
 fn coreutils(stand: &Stand, table: &mut Table) {
-    for (name, script) in [("nproc", "nproc"), ("nproc --all", "nproc --all")] {
-        let seen = stand.observe(script);
-        table.put(name, Cpus, seen.cpus(seen.number("", 0), AFFINITY));
-    }
+    let seen = stand.observe("nproc");
+    table.put("nproc", Cpus, seen.cpus(seen.number("", 0), AFFINITY));
+    let seen = stand.observe("nproc --all");
+    table.put("nproc --all", Cpus, seen.possible_cpus(seen.number("", 0)));
     // Older ones know the moment only where init wrote it down.
     let who =
         stand.observe("who -b | grep -q boot && date -d \"$(who -b | sed 's/.*boot *//')\" +%s");
