@@ -80,7 +80,10 @@ pub fn check(findings: &mut Findings, run: &Run) {
             }
             continue;
         };
-        form(findings, &stat, &text.text);
+        let before = run.samples[..index].iter().filter_map(Sample::stat);
+        let mut lost = before.flat_map(|(before, _)| before.cpus.into_keys());
+        let has_lost_one = lost.any(|id| !stat.cpus.contains_key(&id));
+        form(findings, &stat, &text.text, has_lost_one);
         capacity(findings, &run.samples[..=index], &stat, text);
         accounting(findings, sample, &stat);
     }
@@ -99,7 +102,8 @@ pub fn check(findings: &mut Findings, run: &Run) {
     }
 }
 
-fn form(findings: &mut Findings, stat: &Stat, text: &str) {
+/// As with the kernel's CPUs that are off-line, the time on those that the container no longer has stays in `cpu`.
+fn form(findings: &mut Findings, stat: &Stat, text: &str, has_lost_one: bool) {
     let names: Vec<&str> = text
         .lines()
         .filter_map(|line| line.split(' ').next())
@@ -139,7 +143,8 @@ fn form(findings: &mut Findings, stat: &Stat, text: &str) {
     let sums: Vec<u64> = (0..stat.total.len()).map(column).collect();
     findings.holds(
         "S03",
-        sums == stat.total,
+        sums == stat.total
+            || has_lost_one && sums.iter().zip(&stat.total).all(|(sum, all)| sum <= all),
         format_args!("cpu {:?}, the sum of its CPUs {sums:?}", stat.total),
     );
     let longest = text.lines().map(str::len).max().unwrap_or(0);
