@@ -119,11 +119,9 @@ fn dpdk(stand: &Stand, table: &mut Table) {
 fn stress_ng(stand: &Stand, table: &mut Table) {
     // It allocates as much as the machine's largest cache has, which may be beyond the limit.
     let seen = stand.observe("stress-ng --cpu 0 -t 1 -v --temp-path /tmp --cache-size 4m 2>&1");
-    table.put(
-        "stress-ng",
-        Cpus,
-        seen.cpus(seen.number("dispatching hogs:", 0), FILE),
-    );
+    // With 0 it starts one for each CPU that could be plugged in.
+    let stressors = seen.number("dispatching hogs:", 0);
+    table.put("stress-ng", Cpus, seen.possible_cpus(stressors));
     let total = seen.number("RAM total:", 0);
     let unit_kb = if seen.text.contains("G, RAM free") {
         1_048_576.0
