@@ -42,7 +42,9 @@ pub(crate) use skip;
 /// Writes the line that `skip!` promises, past the output capture of the test harness.
 pub fn say_skipped(function: &str, reason: &str) {
     let test = function.trim_end_matches("::here");
-    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason}");
+    // In one write, so that no other thread's words come between.
+    let line = format!("SKIPPED {test}: {reason}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 /// Writes a line of figures past the output capture of the test harness.
