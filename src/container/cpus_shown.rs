@@ -1,8 +1,8 @@
 //! Which CPUs a container is shown.
 
-use super::moves::Lull;
 use super::{Container, Gone};
 use crate::cgroup::{Error, Limit};
+use crate::freshness::{Cached, Moment, validity};
 use crate::host::Host;
 use crate::parse::cpu_list::CpuSet;
 
@@ -18,10 +18,9 @@ pub enum CpuView {
     Host,
 }
 
-/// The CPUs shown, which stay these while no limit is changed and no CPU comes or goes.
+/// The CPUs shown, and what they follow from beside the limits.
 #[derive(Debug)]
 pub(super) struct KnownCpus {
-    lull: Lull,
     view: CpuView,
     online: CpuSet,
     shown: CpuSet,
@@ -35,18 +34,14 @@ impl Container {
     ///
     /// # Errors
     /// [`Gone`] when the cgroup has been removed.
-    pub fn cpus_shown(
-        &self,
-        host: &Host,
-        view: CpuView,
-        lull: Option<Lull>,
-    ) -> Result<CpuSet, Gone> {
+    pub fn cpus_shown(&self, host: &Host, view: CpuView, now: Moment) -> Result<CpuSet, Gone> {
         let online = host.online();
         if view == CpuView::Host {
             return Ok(CpuSet::clone(&online));
         }
+        let is_same = |known: &&KnownCpus| (known.view, &known.online) == (view, &*online);
         if let Some(known) = &*self.cpus.lock() {
-            if Some(known.lull) == lull && (known.view, &known.online) == (view, &*online) {
+            if let Some(known) = known.fresh(now, validity::CPUS_SHOWN).filter(is_same) {
                 return Ok(known.shown.clone());
             }
         }
@@ -59,14 +54,14 @@ impl Container {
             shown = online.lowest(1);
         }
         // Else the cpuset may still be from before a CPU came or went.
-        let lull = lull.filter(|_| host.cpus_are_settled());
-        *self.cpus.lock() = lull.zip(has_quota).map(|(lull, has_quota)| KnownCpus {
-            lull,
+        let has_quota = has_quota.filter(|_| host.cpus_are_settled());
+        let known = has_quota.map(|has_quota| KnownCpus {
             view,
             online: CpuSet::clone(&online),
             shown: shown.clone(),
             has_quota,
         });
+        *self.cpus.lock() = known.map(|known| Cached::new(known, now));
         Ok(shown)
     }
 

@@ -26,7 +26,7 @@ pub fn report_unknown(file: &str) {
 }
 
 /// Counts a failure. It is logged the first time, the tenth, the hundredth...
-pub(super) fn warn(text: &str) {
+pub(crate) fn warn(text: &str) {
     let count = {
         let mut failures = FAILURES.lock();
         let failures = failures.get_or_insert_default();

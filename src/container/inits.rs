@@ -7,15 +7,15 @@ use crate::host::process::Proc;
 
 /// The first process of a pid namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Init {
-    pub(super) pid: i32,
+pub(crate) struct Init {
+    pub(crate) pid: i32,
     /// `CLOCK_BOOTTIME`.
-    pub(super) started_nsec: u64,
+    pub(crate) started_nsec: u64,
 }
 
 impl Init {
     /// What is known of a process; `None` if it has ended.
-    pub(super) fn of(pid: i32, proc: &Proc) -> Option<Self> {
+    pub(crate) fn of(pid: i32, proc: &Proc) -> Option<Self> {
         let stat = proc.stat(pid)?;
         Some(Self {
             pid,

@@ -41,9 +41,9 @@ pub struct Journal {
 
 /// What tells a container from all others of this boot, in every server process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Owner {
-    pub(super) directories: Vec<Directory>,
-    pub(super) on_host: bool,
+pub(crate) struct Owner {
+    pub(crate) directories: Vec<Directory>,
+    pub(crate) on_host: bool,
 }
 
 stored!(Owner {
@@ -108,7 +108,7 @@ impl Journal {
     }
 
     /// Frees the records that nobody claims and whose container has ended.
-    pub(super) fn forget_ended(&self, is_alive: impl Fn(&Owner) -> bool) {
+    pub(crate) fn forget_ended(&self, is_alive: impl Fn(&Owner) -> bool) {
         let Some(store) = &self.store else { return };
         for key in store.keys_left() {
             let owner = Owner::restore(&mut key.as_slice());

@@ -1,35 +1,28 @@
-//! From a reader to its container, and what is kept for each container.
+//! What is known and kept of each container: its figures, and what they build upon. How a reader
+//! is taken to its container is told in `reader`.
 
 pub mod apportion;
-mod boundary;
 mod counter;
 pub mod cpu_time;
 mod cpus_shown;
-mod fallback;
-mod familiar;
-mod inits;
+pub(crate) mod fallback;
+pub(crate) mod inits;
 mod journal;
 pub mod load;
 mod memory;
-mod moves;
-mod namespaces;
 pub mod policy;
-mod recent;
-mod resolve;
 mod state;
 mod task_files;
 mod tasks;
 pub mod vm_counters;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 pub use self::cpus_shown::CpuView;
 pub use self::fallback::report_unknown;
 pub use self::journal::Journal;
-pub use self::resolve::{Containers, Reader, Reason, Resolved};
 pub use self::tasks::Tasks;
 
 use self::apportion::Disk;
@@ -39,21 +32,19 @@ use self::inits::{Init, Inits};
 use self::journal::stored::Stored;
 use self::journal::{Owner, Record};
 use self::load::Load;
-use self::moves::Lull;
 use self::state::{KeptLoad, State};
 use self::tasks::TaskCount;
 use crate::cgroup::account::CpuUsage;
 use crate::cgroup::{Cgroup, Error, FdBudget};
+use crate::freshness::{Cached, Moment, validity};
+use crate::host::Host;
 use crate::host::mounts::Extent;
 use crate::host::process::Proc;
-use crate::host::{Host, boottime_nsec};
 use crate::parse::cpu_list::CpuSet;
 use crate::parse::diskstats::Device;
 use crate::parse::keyed::DeviceNumber;
 use crate::parse::pressure::{Pressure, Resource};
-
-/// How long the disks behind the mounts are taken for the same.
-const BACKING_LIFETIME: Duration = Duration::from_secs(30);
+use crate::sys::clock::boottime_nsec;
 
 /// Clock ticks of `/proc` files in nanoseconds: `USER_HZ` is 100 on every architecture
 /// that has containers.
@@ -72,7 +63,8 @@ pub struct Container {
     on_host: bool,
     inits: Inits,
     tasks: TaskCount,
-    cpus: Mutex<Option<KnownCpus>>,
+    cpus: Mutex<Option<Cached<KnownCpus>>>,
+    backing: Mutex<Option<Cached<Arc<[DeviceNumber]>>>>,
     /// What goes on from one request to the next. The lock is held for arithmetic only,
     /// never over a system call.
     state: Mutex<State>,
@@ -101,7 +93,7 @@ pub struct Activity {
 
 impl Container {
     /// A container that goes on where the journal has it, else one that is new.
-    fn new(
+    pub(crate) fn new(
         cgroup: Cgroup,
         on_host: bool,
         started_nsec: u64,
@@ -126,6 +118,7 @@ impl Container {
             inits: Inits::default(),
             tasks: TaskCount::new(Arc::clone(budget)),
             cpus: Mutex::default(),
+            backing: Mutex::default(),
             state: Mutex::new(state),
             record,
         }
@@ -133,7 +126,7 @@ impl Container {
 
     /// Notes the init of its readers. When those of an earlier container in the same cgroup have
     /// all ended, time begins anew at `since_nsec`.
-    fn begin(&self, init: Init, since_nsec: u64, proc: &Proc) {
+    pub(crate) fn begin(&self, init: Init, since_nsec: u64, proc: &Proc) {
         if self.inits.follows_ended(init, proc) {
             self.state.lock().cpu.begin_again(since_nsec);
         }
@@ -153,7 +146,7 @@ impl Container {
     }
 
     /// Lets another object for the same container go on from here.
-    fn retire(&self) {
+    pub(crate) fn retire(&self) {
         self.record.retire(|out| self.state.lock().store(out));
     }
 
@@ -196,7 +189,11 @@ impl Container {
         let now_nsec = boottime_nsec();
         // Throttled time does not grow without a quota, but there may have been one before.
         let asks_throttled = self.state.lock().cpu.cpus().is_empty()
-            || self.cpus.lock().as_ref().is_none_or(|cpus| cpus.has_quota);
+            || self
+                .cpus
+                .lock()
+                .as_ref()
+                .is_none_or(|cpus| cpus.value().has_quota);
         let usage = match self.cgroup.cpu_usage(asks_throttled) {
             Ok(usage) => Some(usage.unwrap_or_default()),
             Err(Error::Gone) => return Err(Gone),
@@ -279,30 +276,29 @@ impl Container {
     }
 
     /// The disks that back the mounts of the container, as the thread `reader` sees them.
-    pub fn backing_disks(&self, host: &Host, reader: i32) -> Arc<[DeviceNumber]> {
-        if let Some((found, disks)) = &self.state.lock().backing {
-            if found.elapsed() < BACKING_LIFETIME {
+    pub fn backing_disks(&self, host: &Host, reader: i32, now: Moment) -> Arc<[DeviceNumber]> {
+        if let Some(known) = &*self.backing.lock() {
+            if let Some(disks) = known.fresh(now, validity::BACKING_DISKS) {
                 return Arc::clone(disks);
             }
         }
         let (mut disks, extent) = host.disks_of_mounts(reader);
-        let mut state = self.state.lock();
-        if let (Extent::Part, Some((_, before))) = (extent, &state.backing) {
-            let missed = before.iter().filter(|disk| !disks.contains(disk));
+        let mut known = self.backing.lock();
+        if let (Extent::Part, Some(before)) = (extent, &*known) {
+            let missed = before.value().iter().filter(|disk| !disks.contains(disk));
             disks.extend(missed.copied().collect::<Vec<_>>());
         }
         let disks: Arc<[_]> = disks.into();
-        state.backing = Some((Instant::now(), Arc::clone(&disks)));
+        *known = Some(Cached::new(Arc::clone(&disks), now));
         disks
     }
 
-    /// The container's threads, as the thread `reader` of it sees them. `lull` is the present
-    /// one.
+    /// The container's threads, as the thread `reader` of it sees them.
     ///
     /// # Errors
     /// [`Gone`] when the cgroup has been removed.
-    pub fn tasks(&self, host: &Host, reader: i32, lull: Option<Lull>) -> Result<Tasks, Gone> {
-        let read = self.tasks.get(&self.cgroup, &host.proc, reader, lull);
+    pub fn tasks(&self, host: &Host, reader: i32, now: Moment) -> Result<Tasks, Gone> {
+        let read = self.tasks.get(&self.cgroup, &host.proc, reader, now);
         self.or_last(read, "threads", |state| &mut state.tasks)
     }
 
@@ -375,7 +371,7 @@ impl Container {
     }
 
     /// Closes the files that need not be kept open.
-    fn close_kept(&self) {
+    pub(crate) fn close_kept(&self) {
         self.tasks.files.close();
     }
 

@@ -1,8 +1,6 @@
 //! What goes on from one request to the next.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Instant;
 
 use super::apportion::{Apportioned, DiskTime};
 use super::cpu_time::{Away, CpuTime};
@@ -42,8 +40,6 @@ pub(super) struct State {
     pub(super) numa_stat: NumaStat,
     /// None for most, who never read it.
     pub(super) pressure: Option<Box<[Pressure; Resource::ALL.len()]>>,
-    /// Disks behind the mounts, and when they were found.
-    pub(super) backing: Option<(Instant, Arc<[DeviceNumber]>)>,
     /// Whether something has changed that is to outlive the process.
     pub(super) is_unsaved: bool,
 }
@@ -66,7 +62,6 @@ stored!(State {
     memory_nodes,
     numa_stat,
     pressure,
-    backing,
     is_unsaved,
 });
 

@@ -6,11 +6,11 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
-use super::moves::Lull;
 use crate::cgroup::FdBudget;
-use crate::host::boottime_nsec;
+use crate::freshness::{Cached, Moment, validity};
 use crate::host::process::Proc;
 use crate::parse::pid_stat::PidStat;
+use crate::sys::clock::boottime_nsec;
 use crate::sys::file::read_whole;
 
 /// Of so few threads the files are kept.
@@ -18,10 +18,6 @@ const FEW: usize = 8;
 
 /// How long files are kept that nobody needs.
 const IDLE_NSEC: u64 = 2_000_000_000;
-
-/// How long threads are taken for the ones that were listed, if nothing speaks against it. The
-/// kernel itself moves none but those of a cpuset that has lost its last CPU (v1).
-const LISTED_NSEC: u64 = 10_000_000_000;
 
 /// State and start time of a thread.
 pub(super) type Stat = (i32, PidStat);
@@ -37,17 +33,16 @@ pub(super) struct TaskFiles {
 #[derive(Debug, Clone)]
 struct Kept {
     files: Arc<Files>,
-    /// The lull in which these threads were listed.
-    lull: Option<Lull>,
-    /// When they were listed, if their number tells whether they are still all there are.
-    counted_nsec: Option<u64>,
+    /// Whether the number of these threads tells if they are still all there are, found when they
+    /// were listed.
+    listed: Option<Cached<bool>>,
 }
 
 impl Kept {
-    fn is_trusted(&self, lull: Lull) -> bool {
-        let is_recent =
-            |listed_nsec: u64| boottime_nsec().saturating_sub(listed_nsec) < LISTED_NSEC;
-        self.lull == Some(lull) && self.counted_nsec.is_some_and(is_recent)
+    fn is_trusted(&self, now: Moment) -> bool {
+        let counts =
+            |listed: &Cached<bool>| listed.fresh(now, validity::THREAD_LIST) == Some(&true);
+        self.listed.as_ref().is_some_and(counts)
     }
 }
 
@@ -75,24 +70,27 @@ impl TaskFiles {
     }
 
     /// Whether the threads that were listed last may still be all there are.
-    pub(super) fn has_listed(&self, lull: Lull) -> bool {
+    pub(super) fn has_listed(&self, now: Moment) -> bool {
         let kept = self.kept.lock();
-        kept.as_ref().is_some_and(|kept| kept.is_trusted(lull))
+        kept.as_ref().is_some_and(|kept| kept.is_trusted(now))
     }
 
     /// [`Self::stats`] of the threads that were listed last, if these are still all there are:
     /// `count` of them, the reader is one, none has ended, and none was moved as this is the
-    /// same `lull`.
-    pub(super) fn stats_of_listed(&self, count: u64, reader: i32, lull: Lull) -> Option<Vec<Stat>> {
+    /// same epoch.
+    pub(super) fn stats_of_listed(
+        &self,
+        count: u64,
+        reader: i32,
+        now: Moment,
+    ) -> Option<Vec<Stat>> {
         let kept = self.kept.lock().clone()?;
         let threads = &kept.files.threads;
         let is_all = threads.len() as u64 == count && threads.contains(&reader);
-        if !is_all || !kept.is_trusted(lull) {
+        if !is_all || !kept.is_trusted(now) {
             return None;
         }
-        kept.files
-            .used_nsec
-            .store(boottime_nsec(), Ordering::Relaxed);
+        kept.files.used_nsec.store(now.nsec, Ordering::Relaxed);
         let threads = threads.iter().copied().enumerate();
         let others = threads.filter(|(_, thread)| *thread != reader);
         others
@@ -104,23 +102,22 @@ impl TaskFiles {
             .collect()
     }
 
-    /// Notes that the `threads` of the kept files were listed in this `lull`, at this time.
-    /// `is_counted` is asked, when they are listed for the second time in it, whether there are
-    /// others under the same count.
+    /// Notes that the `threads` of the kept files were listed, not before `now`. `is_counted` is
+    /// asked, when they are listed for the second time in an epoch, whether there are others under
+    /// the same count.
     pub(super) fn note_listed(
         &self,
         threads: &[i32],
-        lull: Lull,
-        listed_nsec: u64,
+        now: Moment,
         is_counted: impl FnOnce() -> bool,
     ) {
         let kept = self.kept.lock().clone();
         let Some(mut kept) = kept.filter(|kept| *kept.files.threads == *threads) else {
             return;
         };
-        let is_counted = kept.lull == Some(lull) && (kept.counted_nsec.is_some() || is_counted());
-        kept.lull = Some(lull);
-        kept.counted_nsec = is_counted.then_some(listed_nsec);
+        let before = kept.listed.filter(|it| it.found().epoch.is_same(now.epoch));
+        let is_counted = before.is_some_and(|before| *before.value() || is_counted());
+        kept.listed = Some(Cached::new(is_counted, now));
         let _same = self.kept.lock().replace(kept);
     }
 
@@ -135,8 +132,7 @@ impl TaskFiles {
         let files = Files::new(threads, &self.budget).map(Arc::new);
         let new = files.clone().map(|files| Kept {
             files,
-            lull: None,
-            counted_nsec: None,
+            listed: None,
         });
         let old = std::mem::replace(&mut *kept, new);
         drop(kept);

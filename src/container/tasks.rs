@@ -1,18 +1,14 @@
 //! The threads of a container and what they are doing.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::moves::Lull;
 use super::task_files::{Stat, TaskFiles};
 use crate::cgroup::{Cgroup, Error, FdBudget};
+use crate::freshness::{Cached, Clock, Moment, Validity, validity};
 use crate::host::process::Proc;
-use crate::host::{boottime_nsec, thread_cpu_nsec};
-
-/// How long the states of many threads serve.
-const LIFETIME: Duration = Duration::from_millis(200);
+use crate::sys::clock::thread_cpu_nsec;
 
 /// So few threads are looked at for every reader.
 const FEW: usize = 32;
@@ -118,8 +114,8 @@ impl States {
 #[derive(Debug)]
 pub(super) struct TaskCount {
     pub(super) files: TaskFiles,
-    latest: Mutex<Option<(Instant, States)>>,
-    costly: Mutex<Option<Costly>>,
+    latest: Mutex<Option<Cached<States>>>,
+    costly: Mutex<Option<Cached<Costly>>>,
     ticked: Mutex<Option<(Mark, u64)>>,
     /// The newest thread's number by pid namespace.
     newest: Mutex<Option<(Newest, Box<[i32]>)>>,
@@ -129,8 +125,7 @@ pub(super) struct TaskCount {
 #[derive(Debug, Clone, Copy)]
 struct Costly {
     tasks: Tasks,
-    serves: Duration,
-    until: Instant,
+    serves: Validity,
 }
 
 /// What changes when a thread runs, comes or goes.
@@ -170,7 +165,7 @@ impl TaskCount {
                 return Ok(active);
             }
         }
-        let active = self.get(cgroup, proc, 0, None)?.active();
+        let active = self.get(cgroup, proc, 0, Clock::default().now())?.active();
         *self.ticked.lock() = mark.map(|mark| (mark, active));
         Ok(active)
     }
@@ -193,46 +188,42 @@ impl TaskCount {
     /// older, and where it is costly to count them their number too, so that frequent readers do
     /// not cost more than others.
     /// The `reader` waits for this very answer: the kernel's own file would be read by a running
-    /// thread, so it is left to the caller. `lull` is the present one.
+    /// thread, so it is left to the caller.
     pub(super) fn get(
         &self,
         cgroup: &Cgroup,
         proc: &Proc,
         reader: i32,
-        lull: Option<Lull>,
+        now: Moment,
     ) -> Result<Tasks, Error> {
-        if let Some(tasks) = lull.and_then(|lull| self.as_listed(cgroup, reader, lull)) {
+        if let Some(tasks) = self.as_listed(cgroup, reader, now) {
             return Ok(tasks);
         }
-        if let Some(tasks) = self.counted_lately() {
+        if let Some(tasks) = self.counted_lately(now) {
             return Ok(tasks);
         }
         let used_nsec = thread_cpu_nsec();
-        let tasks = self.count(cgroup, proc, reader, lull)?;
-        self.note_cost(tasks, thread_cpu_nsec().saturating_sub(used_nsec));
+        let tasks = self.count(cgroup, proc, reader, now)?;
+        self.note_cost(tasks, thread_cpu_nsec().saturating_sub(used_nsec), now);
         Ok(tasks)
     }
 
     /// A costly count that still serves. Of all that find it too old at the same time one counts
     /// anew.
-    fn counted_lately(&self) -> Option<Tasks> {
+    fn counted_lately(&self, now: Moment) -> Option<Tasks> {
         let mut costly = self.costly.lock();
         let known = costly.as_mut()?;
-        let now = Instant::now();
-        if now < known.until {
-            return Some(known.tasks);
+        if let Some(costly) = known.fresh(now, known.value().serves) {
+            return Some(costly.tasks);
         }
-        known.until = now + known.serves;
+        known.confirm(now);
         None
     }
 
-    fn note_cost(&self, tasks: Tasks, used_nsec: u64) {
-        let serves = Duration::from_nanos(used_nsec.saturating_mul(COSTLY_SERVES));
-        *self.costly.lock() = (used_nsec > COSTLY_NSEC).then(|| Costly {
-            tasks,
-            serves,
-            until: Instant::now() + serves,
-        });
+    fn note_cost(&self, tasks: Tasks, used_nsec: u64, now: Moment) {
+        let serves = Validity::for_nsec(used_nsec.saturating_mul(COSTLY_SERVES));
+        let costly = Cached::new(Costly { tasks, serves }, now);
+        *self.costly.lock() = (used_nsec > COSTLY_NSEC).then_some(costly);
     }
 
     fn count(
@@ -240,39 +231,33 @@ impl TaskCount {
         cgroup: &Cgroup,
         proc: &Proc,
         reader: i32,
-        lull: Option<Lull>,
+        now: Moment,
     ) -> Result<Tasks, Error> {
-        let listed_nsec = boottime_nsec();
         let threads = cgroup.threads()?;
-        let known = self
-            .latest
-            .lock()
-            .filter(|(inspected, _)| inspected.elapsed() < LIFETIME);
+        let latest = *self.latest.lock();
+        let known = latest.and_then(|known| known.fresh(now, validity::THREAD_STATES).copied());
         let states = match known {
-            Some((_, states)) if threads.len() > FEW => states,
+            Some(states) if threads.len() > FEW => states,
             _ => {
                 let states = States::inspect(&threads, reader, &self.files, proc);
-                *self.latest.lock() = Some((Instant::now(), states));
+                *self.latest.lock() = Some(Cached::new(states, now));
                 states
             }
         };
-        if let Some(lull) = lull {
-            self.files.note_listed(&threads, lull, listed_nsec, || {
-                cgroup.counts(&threads).unwrap_or(false)
-            });
-        }
+        self.files
+            .note_listed(&threads, now, || cgroup.counts(&threads).unwrap_or(false));
         let listed = threads.len() as u64;
         Ok(states.beside_highest(&threads, reader, proc).among(listed))
     }
 
     /// The threads that were listed before, if these are still all there are. To count them takes
     /// one system call, to list them four.
-    fn as_listed(&self, cgroup: &Cgroup, reader: i32, lull: Lull) -> Option<Tasks> {
-        if !self.files.has_listed(lull) {
+    fn as_listed(&self, cgroup: &Cgroup, reader: i32, now: Moment) -> Option<Tasks> {
+        if !self.files.has_listed(now) {
             return None;
         }
         let count = cgroup.thread_count().ok()??;
-        let stats = self.files.stats_of_listed(count, reader, lull)?;
+        let stats = self.files.stats_of_listed(count, reader, now)?;
         Some(States::of(stats).among(count))
     }
 }
@@ -288,13 +273,17 @@ mod tests {
             listed: 20_000,
             ..Tasks::default()
         };
-        count.note_cost(tasks, COSTLY_NSEC);
-        assert_eq!(count.counted_lately(), None);
-        count.note_cost(tasks, 60_000_000_000);
-        assert_eq!(count.counted_lately(), Some(tasks));
-        count.costly.lock().as_mut().unwrap().until = Instant::now();
-        assert_eq!(count.counted_lately(), None);
-        assert_eq!(count.counted_lately(), Some(tasks));
+        let at = |nsec| Moment {
+            nsec,
+            ..Moment::default()
+        };
+        count.note_cost(tasks, COSTLY_NSEC, at(0));
+        assert_eq!(count.counted_lately(at(0)), None);
+        count.note_cost(tasks, 2 * COSTLY_NSEC, at(0));
+        let serves_nsec = 2 * COSTLY_NSEC * COSTLY_SERVES;
+        assert_eq!(count.counted_lately(at(serves_nsec - 1)), Some(tasks));
+        assert_eq!(count.counted_lately(at(serves_nsec)), None);
+        assert_eq!(count.counted_lately(at(serves_nsec)), Some(tasks));
     }
 
     #[test]

@@ -9,8 +9,8 @@ use anyhow::Context;
 use super::Line;
 use super::words::Words;
 use crate::cgroup::Limit;
+use crate::container::Journal;
 use crate::container::policy::Policy;
-use crate::container::{Journal, Resolved};
 use crate::fs::Views;
 use crate::host::Host;
 use crate::host::process::Proc;
@@ -19,6 +19,7 @@ use crate::places::health::{self, Device, Health};
 use crate::places::spot::is_of_lxcfs;
 use crate::places::survey::Place;
 use crate::places::{containers, name};
+use crate::reader::Resolved;
 use crate::session::mount::FS_TYPE;
 
 /// Cgroup files that are kept open while the command runs.

@@ -28,7 +28,7 @@ use parking_lot::Mutex;
 
 use self::held::Held;
 use self::readers::{Crowds, Others};
-use crate::host::coarse_nsec;
+use crate::sys::clock::coarse_nsec;
 
 /// How long the thread for crowds works before it rests for as long.
 const STINT: Duration = Duration::from_micros(200);

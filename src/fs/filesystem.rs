@@ -27,7 +27,7 @@ use super::sys_views::SysViews;
 use super::sysfs::SysTree;
 use super::triggers::{TriggerFiles, Triggers};
 use super::views::Views;
-use crate::host::{boottime_nsec, coarse_nsec};
+use crate::sys::clock::{boottime_nsec, coarse_nsec};
 
 /// The file system. Clones share everything; each serving thread has one.
 #[derive(Debug, Clone)]

@@ -6,8 +6,8 @@ use nix::errno::Errno;
 
 use super::answers::By;
 use super::ledger::{InFlight, Poisonous};
-use crate::host::boottime_nsec;
 use crate::parse::pid_cgroup::memberships;
+use crate::sys::clock::boottime_nsec;
 
 /// What answers requests, out of reach of all but [`Guarded::attempt`].
 #[derive(Debug)]

@@ -187,7 +187,7 @@ mod tests {
     use super::*;
     use crate::fs::ledger::tests::memory;
     use crate::fs::ledger::{Death, Ledger};
-    use crate::host::boottime_nsec;
+    use crate::sys::clock::boottime_nsec;
 
     struct Source(Cell<u32>);
 

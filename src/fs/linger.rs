@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::host::boottime_nsec;
+use crate::sys::clock::boottime_nsec;
 
 /// The longest wait, about what being woken costs.
 const LONGEST_NSEC: u64 = 50_000;

@@ -21,11 +21,13 @@ use crate::cgroup::account::{Memory, Swap};
 use crate::cgroup::{FdBudget, Layout};
 use crate::container::apportion::Disk;
 use crate::container::policy::{Policy, Uptime};
-use crate::container::{Activity, Containers, Gone, Journal, Reader, Resolved};
-use crate::host::{Host, boottime_nsec, vantage};
+use crate::container::{Activity, Gone, Journal};
+use crate::host::{Host, vantage};
 use crate::parse::cpu_list::CpuSet;
 use crate::parse::diskstats::Device;
 use crate::parse::meminfo::MemInfo;
+use crate::reader::{Readers, Resolved, Subject};
+use crate::sys::clock::boottime_nsec;
 use crate::sys::write_watch::WriteWatch;
 use crate::view;
 use crate::view::swaps::SwapView;
@@ -36,7 +38,7 @@ pub struct Views {
     host: Arc<Host>,
     layout: Arc<Layout>,
     kept_fds: Arc<FdBudget>,
-    containers: Containers,
+    readers: Readers,
     off: AtomicBool,
 }
 
@@ -56,7 +58,7 @@ impl Views {
         let kept_fds = Arc::new(FdBudget::new(kept_fds));
         let Sources { host, layout } = Sources::open(&kept_fds)?;
         Ok(Self {
-            containers: Containers::new(
+            readers: Readers::new(
                 Arc::clone(&host),
                 Arc::clone(&layout),
                 policy,
@@ -84,7 +86,7 @@ impl Views {
 
     /// Has everything that is read from now on follow another policy.
     pub fn set_policy(&self, policy: Policy) {
-        self.containers.set_policy(policy);
+        self.readers.set_policy(policy);
     }
 
     /// What readers cannot be shown on this machine or from where this process is, a sentence
@@ -108,16 +110,16 @@ impl Views {
     /// Brings the load averages up to date, and the journal too; forgets idle readers and
     /// containers that have ended.
     pub fn keep_up(&self) {
-        self.containers.let_go();
-        for container in self.containers.all() {
+        self.readers.let_go();
+        for container in self.readers.all() {
             container.keep_up(&self.host);
         }
-        self.containers.forget_idle_readers();
+        self.readers.forget_idle_readers();
     }
 
     /// Drops what has not been needed for long.
     pub fn clean_up(&self) {
-        self.containers.clean_up();
+        self.readers.clean_up();
     }
 
     /// What thread `reader` reads from `file`.
@@ -143,8 +145,8 @@ impl Views {
             };
             let make = || self.render_for(file, known);
             let text = resolved
-                .recent
-                .get(file as usize, known.lull, since_nsec, make);
+                .texts
+                .get(file as usize, known.now, since_nsec, make);
             text.map(Ok)
         })?
     }
@@ -165,14 +167,16 @@ impl Views {
     /// # Errors
     /// As [`Views::render`].
     pub fn container(&self, reader: i32) -> Result<Arc<Resolved>, Errno> {
-        self.containers.resolve(reader)
+        self.readers
+            .identify(reader, true)
+            .map(|subject| subject.resolved)
     }
 
     /// Where thread `reader` seemed to be the last time, as a number for each container.
     /// Good for an order of requests, not for an answer.
     #[must_use]
     pub fn container_seen_last(&self, reader: i32) -> Option<usize> {
-        self.containers.seen_last(reader)
+        self.readers.seen_last(reader)
     }
 
     /// Whether there is a file about the cache of ZFS.
@@ -188,14 +192,14 @@ impl Views {
         &self,
         reader: i32,
         tells_time: bool,
-        work: impl Fn(&Reader) -> Result<T, Gone>,
+        work: impl Fn(&Subject) -> Result<T, Gone>,
     ) -> Result<T, Errno> {
-        let known = self.containers.recognize(reader, tells_time)?;
+        let known = self.readers.identify(reader, tells_time)?;
         if let Ok(done) = work(&known) {
             return Ok(done);
         }
-        self.containers.forget(&known.resolved.container);
-        let known = self.containers.recognize(reader, tells_time)?;
+        self.readers.forget(&known.resolved.container);
+        let known = self.readers.identify(reader, tells_time)?;
         work(&known).map_err(|Gone| Errno::ESRCH)
     }
 
@@ -206,13 +210,13 @@ impl Views {
             .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
     }
 
-    fn render_for(&self, file: ProcFile, reader: &Reader) -> Result<Arc<[u8]>, Gone> {
+    fn render_for(&self, file: ProcFile, reader: &Subject) -> Result<Arc<[u8]>, Gone> {
         let mut text = Vec::new();
         self.render_to(file, reader, &mut text)?;
         Ok(text.into())
     }
 
-    fn render_to(&self, file: ProcFile, reader: &Reader, out: &mut Vec<u8>) -> Result<(), Gone> {
+    fn render_to(&self, file: ProcFile, reader: &Subject, out: &mut Vec<u8>) -> Result<(), Gone> {
         let resolved = &*reader.resolved;
         match file {
             ProcFile::Arcstats => self.arcstats(resolved, out)?,
@@ -235,10 +239,10 @@ impl Views {
         Ok(())
     }
 
-    fn stat(&self, reader: &Reader, out: &mut Vec<u8>) -> Result<(), Gone> {
+    fn stat(&self, reader: &Subject, out: &mut Vec<u8>) -> Result<(), Gone> {
         let resolved = &*reader.resolved;
         let container = &resolved.container;
-        let tasks = container.tasks(&self.host, reader.tid, reader.lull)?;
+        let tasks = container.tasks(&self.host, reader.tid, reader.now)?;
         let last_pid = reader.last_pid(&tasks, &self.host.proc);
         // The host's numbers are far beyond those of others in the container.
         if resolved.has_pid_namespace() {
@@ -262,21 +266,21 @@ impl Views {
         Ok(())
     }
 
-    fn interrupts(&self, reader: &Reader, out: &mut Vec<u8>) -> Result<(), Gone> {
+    fn interrupts(&self, reader: &Subject, out: &mut Vec<u8>) -> Result<(), Gone> {
         let shown = self.shown(reader)?;
         let count = self.activity(reader, &shown)?.interrupts;
         view::interrupts::render_interrupts(&self.host.interrupts(), &shown, count, out);
         Ok(())
     }
 
-    fn softirqs(&self, reader: &Reader, out: &mut Vec<u8>) -> Result<(), Gone> {
+    fn softirqs(&self, reader: &Subject, out: &mut Vec<u8>) -> Result<(), Gone> {
         let shown = self.shown(reader)?;
         let counts = self.activity(reader, &shown)?.softirqs;
         view::interrupts::render_softirqs(&self.host.softirqs(), &shown, &counts, out);
         Ok(())
     }
 
-    fn uptime(&self, reader: &Reader, out: &mut Vec<u8>) -> Result<(), Gone> {
+    fn uptime(&self, reader: &Subject, out: &mut Vec<u8>) -> Result<(), Gone> {
         let activity = self.activity(reader, &self.shown(reader)?)?;
         view::uptime::render(
             &view::uptime::Input {
@@ -288,11 +292,11 @@ impl Views {
         Ok(())
     }
 
-    fn loadavg(&self, reader: &Reader, out: &mut Vec<u8>) -> Result<(), Gone> {
+    fn loadavg(&self, reader: &Subject, out: &mut Vec<u8>) -> Result<(), Gone> {
         let resolved = &*reader.resolved;
         let tasks = resolved
             .container
-            .tasks(&self.host, reader.tid, reader.lull)?;
+            .tasks(&self.host, reader.tid, reader.now)?;
         let input = view::loadavg::Input {
             load: &resolved
                 .container
@@ -305,13 +309,15 @@ impl Views {
         Ok(())
     }
 
-    fn diskstats(&self, reader: &Reader, out: &mut Vec<u8>) -> Result<(), Gone> {
+    fn diskstats(&self, reader: &Subject, out: &mut Vec<u8>) -> Result<(), Gone> {
         let resolved = &*reader.resolved;
         let host = self.host.diskstats();
         let input = view::diskstats::Input {
             host: &host,
             disks: &self.disks(resolved, &host)?,
-            backing: &resolved.container.backing_disks(&self.host, reader.tid),
+            backing: &resolved
+                .container
+                .backing_disks(&self.host, reader.tid, reader.now),
         };
         view::diskstats::render(&input, out);
         Ok(())
@@ -322,7 +328,7 @@ impl Views {
         resolved.container.disks(host, age_nsec)
     }
 
-    fn activity(&self, reader: &Reader, shown: &CpuSet) -> Result<Activity, Gone> {
+    fn activity(&self, reader: &Subject, shown: &CpuSet) -> Result<Activity, Gone> {
         reader.resolved.container.activity(&self.host, shown)
     }
 

@@ -6,12 +6,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
 
 use super::kept::{KeptFile, Snapshot};
@@ -20,6 +18,7 @@ use super::nodes::{self, NumaNode};
 use super::online::{CpuSnapshot, Online};
 use super::personality;
 use super::process::Proc;
+use crate::freshness::validity;
 use crate::parse::arcstats::ArcStats;
 use crate::parse::cpu_list::CpuSet;
 use crate::parse::cpu_table::CpuTable;
@@ -30,14 +29,6 @@ use crate::parse::keyed::{self, DeviceNumber};
 use crate::parse::meminfo::MemInfo;
 use crate::parse::pressure::{Pressure, Resource};
 use crate::sys::file::{AT_ONCE, read_at_once};
-
-/// How long a snapshot of quickly changing figures serves.
-const BRIEFLY: Duration = Duration::from_millis(100);
-/// How long a snapshot of what hardly ever changes serves.
-const LONGER: Duration = Duration::from_secs(1);
-
-/// How long the rows of tables of interrupts serve, which are megabytes on large machines.
-const LONG: Duration = Duration::from_secs(10);
 
 /// Below `/proc`.
 const ARCSTATS: &str = "spl/kstat/zfs/arcstats";
@@ -91,18 +82,24 @@ impl Host {
             proc: Proc::open(&root.join("proc"))?,
             root: root.to_owned(),
             pressure: Resource::ALL.map(|resource| pressure_file(root, resource)),
-            meminfo: (open("proc/meminfo")?, Snapshot::new(BRIEFLY)),
-            stat: (open("proc/stat")?, Snapshot::new(BRIEFLY)),
-            diskstats: (open("proc/diskstats")?, Snapshot::new(BRIEFLY)),
+            meminfo: (open("proc/meminfo")?, Snapshot::new(validity::HOST_FIGURES)),
+            stat: (open("proc/stat")?, Snapshot::new(validity::HOST_FIGURES)),
+            diskstats: (
+                open("proc/diskstats")?,
+                Snapshot::new(validity::HOST_FIGURES),
+            ),
             online: Online::new(open("sys/devices/system/cpu/online")?, open("proc/stat")?),
-            cpuinfo: (open("proc/cpuinfo")?, CpuSnapshot::new(LONGER)),
-            arcstats: Snapshot::new(BRIEFLY),
-            interrupts: Snapshot::new(LONG),
-            softirqs: Snapshot::new(LONG),
+            cpuinfo: (
+                open("proc/cpuinfo")?,
+                CpuSnapshot::new(validity::HOST_FACTS),
+            ),
+            arcstats: Snapshot::new(validity::HOST_FIGURES),
+            interrupts: Snapshot::new(validity::HOST_INTERRUPTS),
+            softirqs: Snapshot::new(validity::HOST_INTERRUPTS),
             vmstat_names: OnceLock::new(),
             huge_page_kb: OnceLock::new(),
-            cpuinfo_of_linux32: CpuSnapshot::new(LONGER),
-            nodes: CpuSnapshot::new(LONGER),
+            cpuinfo_of_linux32: CpuSnapshot::new(validity::HOST_FACTS),
+            nodes: CpuSnapshot::new(validity::HOST_FACTS),
         })
     }
 
@@ -299,34 +296,4 @@ fn pressure_file(root: &Path, resource: Resource) -> Option<PressureFile> {
         permissions: u16::try_from(permissions).unwrap_or(0o444),
         content: Pressure::parse(&text),
     })
-}
-
-/// Time since the boot in nanoseconds, suspended time included (`CLOCK_BOOTTIME`, which
-/// `/proc/uptime` shows).
-#[must_use]
-pub fn boottime_nsec() -> u64 {
-    nsec_of(ClockId::CLOCK_BOOTTIME)
-}
-
-/// Time that only serves to compare with other such times: to a few milliseconds, for a fraction of
-/// what [`boottime_nsec`] costs (`CLOCK_MONOTONIC_COARSE`).
-#[must_use]
-pub fn coarse_nsec() -> u64 {
-    nsec_of(ClockId::CLOCK_MONOTONIC_COARSE)
-}
-
-/// CPU time that this thread has used, in nanoseconds (`CLOCK_THREAD_CPUTIME_ID`).
-#[must_use]
-pub fn thread_cpu_nsec() -> u64 {
-    nsec_of(ClockId::CLOCK_THREAD_CPUTIME_ID)
-}
-
-fn nsec_of(clock: ClockId) -> u64 {
-    let Ok(now) = clock_gettime(clock) else {
-        return 0;
-    };
-    let seconds = u64::try_from(now.tv_sec()).unwrap_or(0);
-    seconds
-        .saturating_mul(1_000_000_000)
-        .saturating_add(u64::try_from(now.tv_nsec()).unwrap_or(0))
 }

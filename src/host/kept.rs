@@ -4,12 +4,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
 use parking_lot::RwLock;
 
+use crate::freshness::{Cached, Clock, Validity};
 use crate::sys::file::read_text;
 
 /// A file of `/proc` or `/sys`, opened once and read again and again.
@@ -42,18 +42,24 @@ impl KeptFile {
     }
 }
 
-/// A value that is made anew when it is older than its time to live.
+/// A value that is made anew when it is no longer fresh.
 #[derive(Debug)]
 pub struct Snapshot<T> {
-    lifetime: Duration,
-    latest: RwLock<Option<(Instant, Arc<T>)>>,
+    validity: Validity,
+    clock: Clock,
+    latest: RwLock<Option<Cached<Arc<T>>>>,
 }
 
 impl<T: Default> Snapshot<T> {
     /// An empty snapshot.
-    pub const fn new(lifetime: Duration) -> Self {
+    pub fn new(validity: Validity) -> Self {
+        Self::by_clock(validity, Clock::default())
+    }
+
+    fn by_clock(validity: Validity, clock: Clock) -> Self {
         Self {
-            lifetime,
+            validity,
+            clock,
             latest: RwLock::new(None),
         }
     }
@@ -61,15 +67,24 @@ impl<T: Default> Snapshot<T> {
     /// The value that was made last, however old it is.
     pub fn latest(&self) -> Option<Arc<T>> {
         let latest = self.latest.read();
-        latest.as_ref().map(|(_, value)| Arc::clone(value))
+        latest.as_ref().map(|latest| Arc::clone(latest.value()))
     }
 
     /// The latest value, made by `make` when the known one is too old. When `make`
     /// fails the last good value stays; before the first one that is the default.
     pub fn get(&self, make: impl FnOnce() -> io::Result<T>) -> Arc<T> {
-        let known = self.latest.read().clone();
-        if let Some((made, value)) = &known {
-            if made.elapsed() < self.lifetime {
+        self.get_if(|_| true, make)
+    }
+
+    /// The same, where the known value must also be as this function says.
+    pub fn get_if(
+        &self,
+        fits: impl FnOnce(&T) -> bool,
+        make: impl FnOnce() -> io::Result<T>,
+    ) -> Arc<T> {
+        let now = self.clock.now();
+        if let Some(latest) = &*self.latest.read() {
+            if let Some(value) = latest.fresh(now, self.validity).filter(|value| fits(value)) {
                 return Arc::clone(value);
             }
         }
@@ -78,6 +93,7 @@ impl<T: Default> Snapshot<T> {
 
     /// The value that `make` returns now, as [`Self::get`] falls back on the last good one.
     pub fn renew(&self, make: impl FnOnce() -> io::Result<T>) -> Arc<T> {
+        let now = self.clock.now();
         // The lock is not held here: a slow kernel file delays this reader alone.
         let value = match make() {
             Ok(value) => Arc::new(value),
@@ -86,7 +102,38 @@ impl<T: Default> Snapshot<T> {
                 self.latest().unwrap_or_default()
             }
         };
-        *self.latest.write() = Some((Instant::now(), Arc::clone(&value)));
+        *self.latest.write() = Some(Cached::new(Arc::clone(&value), now));
         value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_value_is_made_anew_when_it_is_too_old_and_stays_when_that_fails() {
+        let time = Arc::new(AtomicU64::new(1000));
+        let clock = Clock::fake(Arc::clone(&time));
+        let snapshot = Snapshot::by_clock(Validity::for_nsec(10), clock);
+        assert_eq!(*snapshot.get(|| Err(io::ErrorKind::Other.into())), 0);
+        time.store(1010, Ordering::Relaxed);
+        assert_eq!(*snapshot.get(|| Ok(1)), 1);
+        time.store(1019, Ordering::Relaxed);
+        assert_eq!(*snapshot.get(|| Ok(2)), 1, "fresh");
+        assert_eq!(
+            *snapshot.get_if(|value| *value == 3, || Ok(3)),
+            3,
+            "another"
+        );
+        time.store(1029, Ordering::Relaxed);
+        assert_eq!(*snapshot.get(|| Err(io::ErrorKind::Other.into())), 3);
+        assert_eq!(
+            *snapshot.get(|| Ok(4)),
+            3,
+            "a failure is not tried again at once"
+        );
     }
 }

@@ -10,6 +10,6 @@ pub mod process;
 mod release;
 pub mod vantage;
 
-pub use self::facts::{Host, PressureFile, boottime_nsec, coarse_nsec, page_kb, thread_cpu_nsec};
+pub use self::facts::{Host, PressureFile, page_kb};
 pub use self::nodes::NumaNode;
 pub use self::release::{is_since, kernel_is_since};

@@ -5,21 +5,13 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
 use super::kept::{KeptFile, Snapshot};
+use crate::freshness::{Cached, Clock, Validity, validity};
 use crate::parse::cpu_list::CpuSet;
 use crate::parse::host_stat::HostStat;
-
-/// How long a snapshot of the CPUs serves: not to be noticed, and far longer than reading
-/// one takes.
-const LIFETIME: Duration = Duration::from_millis(10);
-
-/// How long after a change cpusets may be from before: the kernel brings them up to date
-/// later, in a work queue (kernel/cgroup/cpuset.c).
-const SETTLING: Duration = Duration::from_secs(1);
 
 /// How often a file is read again whose CPUs changed meanwhile.
 const TRIES: usize = 3;
@@ -31,7 +23,9 @@ pub(super) struct Online {
     /// Takes its place where it cannot be read: `/proc/stat`.
     stat: KeptFile,
     snapshot: Snapshot<CpuSet>,
-    changed: Mutex<Option<Instant>>,
+    /// When other CPUs were found than before.
+    changed: Mutex<Option<Cached<()>>>,
+    clock: Clock,
 }
 
 impl Online {
@@ -39,8 +33,9 @@ impl Online {
         Self {
             file,
             stat,
-            snapshot: Snapshot::new(LIFETIME),
+            snapshot: Snapshot::new(validity::CPUS_ONLINE),
             changed: Mutex::default(),
+            clock: Clock::default(),
         }
     }
 
@@ -52,7 +47,8 @@ impl Online {
     /// Whether the last change is so long ago that cpusets are up to date.
     pub(super) fn is_settled(&self) -> bool {
         let changed = *self.changed.lock();
-        changed.is_none_or(|changed| changed.elapsed() >= SETTLING)
+        let now = self.clock.now();
+        changed.is_none_or(|changed| !changed.is_fresh(now, validity::CPUSETS_SETTLE))
     }
 
     /// The CPUs by now.
@@ -76,7 +72,7 @@ impl Online {
         };
         let is_other = |known: Arc<CpuSet>| *known != cpus;
         if self.snapshot.latest().is_some_and(is_other) {
-            *self.changed.lock() = Some(Instant::now());
+            *self.changed.lock() = Some(Cached::new((), self.clock.now()));
         }
         cpus
     }
@@ -85,35 +81,40 @@ impl Online {
 /// A snapshot of something that tells of the CPUs online.
 #[derive(Debug)]
 pub(super) struct CpuSnapshot<T> {
-    lifetime: Duration,
-    latest: RwLock<Option<Latest<T>>>,
+    snapshot: Snapshot<Told<T>>,
 }
 
-#[derive(Debug)]
-struct Latest<T> {
-    made: Instant,
+/// What was told while these CPUs were online.
+#[derive(Debug, Default)]
+struct Told<T> {
     cpus: Arc<CpuSet>,
     value: Arc<T>,
 }
 
 impl<T: Default> CpuSnapshot<T> {
-    pub(super) const fn new(lifetime: Duration) -> Self {
+    pub(super) fn new(validity: Validity) -> Self {
         Self {
-            lifetime,
-            latest: RwLock::new(None),
+            snapshot: Snapshot::new(validity),
         }
     }
 
     /// The latest value, made by `make` when the known one is too old or of other CPUs.
     /// When `make` fails the last good value stays; before the first one that is the default.
     pub(super) fn get(&self, online: &Online, make: impl Fn() -> io::Result<T>) -> Arc<T> {
-        let now = online.cpus();
-        if let Some(latest) = &*self.latest.read() {
-            if latest.made.elapsed() < self.lifetime && latest.cpus == now {
-                return Arc::clone(&latest.value);
-            }
-        }
-        let mut cpus = now;
+        let cpus = online.cpus();
+        let is_of_these = |told: &Told<T>| told.cpus == cpus;
+        let told = self.snapshot.get_if(is_of_these, || {
+            Ok(self.tell(online, Arc::clone(&cpus), &make))
+        });
+        Arc::clone(&told.value)
+    }
+
+    fn tell(
+        &self,
+        online: &Online,
+        mut cpus: Arc<CpuSet>,
+        make: impl Fn() -> io::Result<T>,
+    ) -> Told<T> {
         let mut made = make();
         for _ in 1..TRIES {
             let after = online.renew();
@@ -127,16 +128,10 @@ impl<T: Default> CpuSnapshot<T> {
             Ok(value) => Arc::new(value),
             Err(error) => {
                 log::debug!("a host file could not be read: {error}");
-                let latest = self.latest.read();
-                let known = latest.as_ref().map(|latest| Arc::clone(&latest.value));
-                known.unwrap_or_default()
+                let before = self.snapshot.latest();
+                before.map_or_else(Arc::default, |told| Arc::clone(&told.value))
             }
         };
-        *self.latest.write() = Some(Latest {
-            made: Instant::now(),
-            cpus,
-            value: Arc::clone(&value),
-        });
-        value
+        Told { cpus, value }
     }
 }

@@ -7,9 +7,9 @@ use nix::errno::Errno;
 
 use super::protocol::{ShowRequest, Shown, ShownFile};
 use crate::cgroup::{Controller, Source};
-use crate::container::{Reason, Resolved};
 use crate::fs::Views;
 use crate::fs::tree::ProcFile;
+use crate::reader::{Reason, Resolved};
 
 /// Answers the request from these views.
 ///

@@ -1,7 +1,9 @@
-//! The time of day as text.
+//! The kernel's clocks, and the time of day as text.
 
 use std::mem::MaybeUninit;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use nix::time::{ClockId, clock_gettime};
 
 /// The time now in UTC, to the millisecond, as in ISO 8601.
 #[must_use]
@@ -30,6 +32,36 @@ fn utc(time: SystemTime) -> String {
         at.tm_sec,
         since.subsec_millis()
     )
+}
+
+/// Time since the boot in nanoseconds, suspended time included (`CLOCK_BOOTTIME`, which
+/// `/proc/uptime` shows).
+#[must_use]
+pub fn boottime_nsec() -> u64 {
+    nsec_of(ClockId::CLOCK_BOOTTIME)
+}
+
+/// Time that only serves to compare with other such times: to a few milliseconds, for a fraction of
+/// what [`boottime_nsec`] costs (`CLOCK_MONOTONIC_COARSE`).
+#[must_use]
+pub fn coarse_nsec() -> u64 {
+    nsec_of(ClockId::CLOCK_MONOTONIC_COARSE)
+}
+
+/// CPU time that this thread has used, in nanoseconds (`CLOCK_THREAD_CPUTIME_ID`).
+#[must_use]
+pub fn thread_cpu_nsec() -> u64 {
+    nsec_of(ClockId::CLOCK_THREAD_CPUTIME_ID)
+}
+
+fn nsec_of(clock: ClockId) -> u64 {
+    let Ok(now) = clock_gettime(clock) else {
+        return 0;
+    };
+    let seconds = u64::try_from(now.tv_sec()).unwrap_or(0);
+    seconds
+        .saturating_mul(1_000_000_000)
+        .saturating_add(u64::try_from(now.tv_nsec()).unwrap_or(0))
 }
 
 #[cfg(test)]

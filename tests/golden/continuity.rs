@@ -9,8 +9,11 @@ use std::time::Duration;
 use lxcfs::cgroup::account::Memory;
 use lxcfs::container::cpu_time::{Cpu, Times};
 use lxcfs::container::policy::Policy;
-use lxcfs::container::{Activity, Container, Containers, CpuView, Journal, TICK_NSEC};
-use lxcfs::host::{Host, boottime_nsec};
+use lxcfs::container::{Activity, Container, CpuView, Journal, TICK_NSEC};
+use lxcfs::freshness::Moment;
+use lxcfs::host::Host;
+use lxcfs::reader::Readers;
+use lxcfs::sys::clock::boottime_nsec;
 
 use crate::tree::{Tree, copy};
 
@@ -26,7 +29,7 @@ const NEXT_SNAPSHOT: Duration = Duration::from_millis(120);
 /// One server process as far as containers go.
 struct Server {
     host: Arc<Host>,
-    containers: Containers,
+    readers: Readers,
 }
 
 /// What a reader has seen at one moment.
@@ -42,7 +45,7 @@ impl Server {
     fn start(tree: &Tree, journal: Journal) -> Self {
         let host = Arc::new(Host::open(&tree.root).unwrap());
         Self {
-            containers: Containers::new(
+            readers: Readers::new(
                 Arc::clone(&host),
                 tree.layout(),
                 Policy::default(),
@@ -54,18 +57,27 @@ impl Server {
     }
 
     fn container(&self) -> Arc<Container> {
-        Arc::clone(&self.containers.resolve(READER).unwrap().container)
+        Arc::clone(
+            &self
+                .readers
+                .identify(READER, true)
+                .unwrap()
+                .resolved
+                .container,
+        )
     }
 
     fn read(&self, age_nsec: u64) -> Shown {
-        let resolved = self.containers.resolve(READER).unwrap();
+        let resolved = self.readers.identify(READER, true).unwrap().resolved;
         let container = &resolved.container;
         let memory = container.memory(&self.host).unwrap();
         let shown = container
-            .cpus_shown(&self.host, CpuView::Quota, None)
+            .cpus_shown(&self.host, CpuView::Quota, Moment::default())
             .unwrap();
         let activity = container.activity(&self.host, &shown).unwrap();
-        let tasks = container.tasks(&self.host, READER, None).unwrap();
+        let tasks = container
+            .tasks(&self.host, READER, Moment::default())
+            .unwrap();
         let load = container.load(tasks.active(), resolved.started_nsec);
         let disks = container.disks(&self.host.diskstats(), age_nsec).unwrap();
         let disks = disks.iter().flat_map(|disk| {
@@ -416,7 +428,7 @@ fn what_is_left_of_a_container_goes_when_its_cgroup_has_gone_and_not_before() {
     let before = interrupts(&tree, &file);
     host_works(&tree, 100_000);
     // Nobody reads from these servers.
-    let clean_up = || Server::start(&tree, resumed(&file)).containers.clean_up();
+    let clean_up = || Server::start(&tree, resumed(&file)).readers.clean_up();
     clean_up();
     assert_eq!(interrupts(&tree, &file), before);
     let length = file.metadata().unwrap().len();
@@ -436,6 +448,6 @@ fn a_container_that_was_forgotten_by_mistake_goes_on() {
     let before = server.read(AGE_NSEC);
     host_works(&tree, 100_000);
     sleep(NEXT_SNAPSHOT);
-    server.containers.forget(&server.container());
+    server.readers.forget(&server.container());
     server.read(AGE_NSEC).assert_follows(&before);
 }

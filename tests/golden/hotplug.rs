@@ -5,10 +5,12 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use lxcfs::container::policy::Policy;
-use lxcfs::container::{Containers, CpuView, Journal};
+use lxcfs::container::{CpuView, Journal};
+use lxcfs::freshness::Moment;
 use lxcfs::host::Host;
 use lxcfs::parse::cpu_list::CpuSet;
 use lxcfs::parse::cpuinfo::CpuInfo;
+use lxcfs::reader::Readers;
 use lxcfs::view;
 
 use crate::tree::Tree;
@@ -25,7 +27,7 @@ struct Machine {
     tree: Tree,
     cpuinfo: CpuInfo,
     host: Arc<Host>,
-    containers: Containers,
+    readers: Readers,
 }
 
 impl Machine {
@@ -42,7 +44,7 @@ impl Machine {
         let journal = Journal::none();
         Self {
             cpuinfo: CpuInfo::parse(tree.read("proc/cpuinfo").into_bytes()),
-            containers: Containers::new(Arc::clone(&host), layout, policy, journal, None),
+            readers: Readers::new(Arc::clone(&host), layout, policy, journal, None),
             host,
             tree,
         }
@@ -65,10 +67,10 @@ impl Machine {
     }
 
     fn shown(&self) -> CpuSet {
-        let resolved = self.containers.resolve(READER).unwrap();
+        let resolved = self.readers.identify(READER, true).unwrap().resolved;
         let container = &resolved.container;
         container
-            .cpus_shown(&self.host, CpuView::Cpuset, None)
+            .cpus_shown(&self.host, CpuView::Cpuset, Moment::default())
             .unwrap()
     }
 

@@ -4,11 +4,12 @@ use std::fs;
 use std::sync::Arc;
 
 use lxcfs::cgroup::Limit;
+use lxcfs::container::Journal;
 use lxcfs::container::policy::Policy;
-use lxcfs::container::{Containers, Journal, Resolved};
 use lxcfs::host::Host;
 use lxcfs::parse::cpu_list::CpuSet;
 use lxcfs::parse::meminfo::MemInfo;
+use lxcfs::reader::{Readers, Resolved};
 use lxcfs::view::{meminfo, node_memory, swaps::SwapView};
 
 use crate::tree::Tree;
@@ -99,8 +100,8 @@ fn set(list: &str) -> CpuSet {
 fn open(tree: &Tree) -> (Arc<Host>, Arc<Resolved>) {
     let host = Arc::new(Host::open(&tree.root).unwrap());
     let (policy, journal) = (Policy::default(), Journal::none());
-    let containers = Containers::new(Arc::clone(&host), tree.layout(), policy, journal, None);
-    let resolved = containers.resolve(READER).unwrap();
+    let readers = Readers::new(Arc::clone(&host), tree.layout(), policy, journal, None);
+    let resolved = readers.identify(READER, true).unwrap().resolved;
     (host, resolved)
 }
 

@@ -8,11 +8,13 @@ use lxcfs::container::apportion::Apportioned;
 use lxcfs::container::cpu_time::{Away, CpuTime};
 use lxcfs::container::load::Load;
 use lxcfs::container::policy::Policy;
-use lxcfs::container::{Container, Containers, CpuView, Journal, TICK_NSEC};
+use lxcfs::container::{Container, CpuView, Journal, TICK_NSEC};
+use lxcfs::freshness::Moment;
 use lxcfs::host::Host;
 use lxcfs::parse::cpu_list::CpuSet;
 use lxcfs::parse::keyed;
 use lxcfs::parse::pressure::Resource;
+use lxcfs::reader::Readers;
 use lxcfs::view;
 use lxcfs::view::swaps::SwapView;
 
@@ -32,14 +34,14 @@ impl Texts {
     /// tree's `proc/uptime`; a reader without one is a process of the host.
     fn of(tree: &Tree, reader: i32, init: Option<i32>) -> Self {
         let host = Arc::new(Host::open(&tree.root).unwrap());
-        let containers = Containers::new(
+        let readers = Readers::new(
             Arc::clone(&host),
             tree.layout(),
             Policy::default(),
             Journal::none(),
             None,
         );
-        let resolved = containers.resolve(reader).unwrap();
+        let resolved = readers.identify(reader, true).unwrap().resolved;
         let started_nsec = init.map_or(0, |init| {
             host.proc.stat(init).unwrap().starttime_ticks * TICK_NSEC
         });
@@ -62,7 +64,9 @@ impl Texts {
         started_nsec: u64,
         now_nsec: u64,
     ) {
-        let shown = container.cpus_shown(host, CpuView::Quota, None).unwrap();
+        let shown = container
+            .cpus_shown(host, CpuView::Quota, Moment::default())
+            .unwrap();
         self.put("cpuinfo", |out| {
             view::cpuinfo::render(&host.cpuinfo(), &shown, out);
         });
@@ -94,12 +98,12 @@ impl Texts {
             let input = view::diskstats::Input {
                 host: &devices,
                 disks: &disks,
-                backing: &container.backing_disks(host, reader),
+                backing: &container.backing_disks(host, reader, Moment::default()),
             };
             view::diskstats::render(&input, out);
         });
 
-        let tasks = container.tasks(host, reader, None).unwrap();
+        let tasks = container.tasks(host, reader, Moment::default()).unwrap();
         self.put("loadavg", |out| {
             let input = view::loadavg::Input {
                 load: &Load::seeded(tasks.active(), age_nsec),

@@ -3,9 +3,10 @@
 use std::fs;
 use std::sync::Arc;
 
+use lxcfs::container::Journal;
 use lxcfs::container::policy::Policy;
-use lxcfs::container::{Containers, Journal};
 use lxcfs::host::Host;
+use lxcfs::reader::Readers;
 use lxcfs::view;
 use lxcfs::view::swaps::SwapView;
 
@@ -22,14 +23,14 @@ fn a_host_with_zfs_has_a_cache_and_the_container_has_none_of_it() {
 
     let host = Arc::new(Host::open(&tree.root).unwrap());
     assert!(host.has_arcstats());
-    let containers = Containers::new(
+    let readers = Readers::new(
         Arc::clone(&host),
         tree.layout(),
         Policy::default(),
         Journal::none(),
         None,
     );
-    let resolved = containers.resolve(4242).unwrap();
+    let resolved = readers.identify(4242, true).unwrap().resolved;
     let memory = resolved.container.memory(&host).unwrap();
     let meminfo = host.meminfo();
     let mut out = Vec::new();

@@ -12,7 +12,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{Death, SEATS, SUSPECTS, checksum};
-use crate::host::boottime_nsec;
+use crate::sys::clock::boottime_nsec;
 use crate::sys::shared_memory::SharedMemory;
 
 /// The number of a request, without the bit 63 by which the kernel marks what it sends

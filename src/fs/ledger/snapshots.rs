@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::{CONTENT, SLOTS, checksum, words};
-use crate::host::boottime_nsec;
+use crate::sys::clock::boottime_nsec;
 use crate::sys::shared_memory::SharedMemory;
 
 /// Slots of a bucket.

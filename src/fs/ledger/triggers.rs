@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{TRIGGER_HANDLES, TRIGGERS, checksum, words};
-use crate::host::boottime_nsec;
+use crate::sys::clock::boottime_nsec;
 use crate::sys::shared_memory::SharedMemory;
 
 const RECORD_WORDS: usize = 512;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Triggers;
 use crate::fs::ledger::MOST_TRIGGERS;
-use crate::host::boottime_nsec;
+use crate::sys::clock::boottime_nsec;
 
 /// More than there can be in the parking.
 const MOST_TURNS: usize = 4 * MOST_TRIGGERS;

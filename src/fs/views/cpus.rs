@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering;
 use nix::errno::Errno;
 
 use super::Views;
-use crate::container::{Gone, Reader};
+use crate::container::Gone;
 use crate::parse::cpu_list::CpuSet;
 use crate::parse::cpuinfo::CpuInfo;
+use crate::reader::Subject;
 use crate::view;
 
 /// How often what is told of CPUs is read again when some came or went meanwhile.
@@ -31,7 +32,7 @@ impl Views {
         })
     }
 
-    pub(super) fn cpuinfo(&self, reader: &Reader, out: &mut Vec<u8>) -> Result<(), Gone> {
+    pub(super) fn cpuinfo(&self, reader: &Subject, out: &mut Vec<u8>) -> Result<(), Gone> {
         let (host, shown) = self.of_cpus_shown(reader, || self.host.cpuinfo(), CpuInfo::has)?;
         view::cpuinfo::render(&host, &shown, out);
         Ok(())
@@ -49,7 +50,7 @@ impl Views {
     /// come or go between finding out the two.
     pub(super) fn of_cpus_shown<T>(
         &self,
-        reader: &Reader,
+        reader: &Subject,
         host: impl Fn() -> Arc<T>,
         has: impl Fn(&T, &CpuSet) -> bool,
     ) -> Result<(Arc<T>, CpuSet), Gone> {
@@ -63,10 +64,10 @@ impl Views {
         Ok(found)
     }
 
-    pub(super) fn shown(&self, reader: &Reader) -> Result<CpuSet, Gone> {
-        let Reader { resolved, lull, .. } = reader;
+    pub(super) fn shown(&self, reader: &Subject) -> Result<CpuSet, Gone> {
+        let Subject { resolved, now, .. } = reader;
         resolved
             .container
-            .cpus_shown(&self.host, resolved.options.cpu_view, *lull)
+            .cpus_shown(&self.host, resolved.options.cpu_view, *now)
     }
 }

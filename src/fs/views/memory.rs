@@ -2,9 +2,10 @@
 
 use super::{Views, memory_input};
 use crate::cgroup::account::Memory;
+use crate::container::Gone;
 use crate::container::policy::MemoryLimit;
-use crate::container::{Gone, Resolved};
 use crate::host::page_kb;
+use crate::reader::Resolved;
 use crate::view;
 
 impl Views {

@@ -9,8 +9,9 @@ use nix::errno::Errno;
 
 use super::{ProcFile, Views, shows_host, uptime_nsec};
 use crate::cgroup::{Directory, FdBudget};
-use crate::container::{Gone, Reader, Resolved};
+use crate::container::Gone;
 use crate::parse::pressure::{Resource, Share};
+use crate::reader::{Resolved, Subject};
 use crate::view;
 
 /// man: capabilities(7).
@@ -53,7 +54,7 @@ impl Views {
     /// # Errors
     /// As [`Views::render`].
     pub fn stalls(&self, file: ProcFile, reader: i32) -> Result<(Stalls, u64), Errno> {
-        self.for_container(reader, false, |Reader { resolved, .. }| {
+        self.for_container(reader, false, |Subject { resolved, .. }| {
             let cgroup = &resolved.container.cgroup;
             if !cgroup.is_alive() {
                 return Err(Gone);

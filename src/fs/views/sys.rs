@@ -6,12 +6,12 @@ use nix::errno::Errno;
 
 use super::super::tree::ProcFile;
 use super::{Views, shows_host};
-use crate::container::Reader;
 use crate::container::apportion::Disk;
 use crate::host::{NumaNode, page_kb};
 use crate::parse::cpu_list::CpuSet;
 use crate::parse::keyed::DeviceNumber;
 use crate::parse::meminfo::MemInfo;
+use crate::reader::Subject;
 use crate::view::{node_memory, sys_node};
 
 impl Views {
@@ -53,7 +53,7 @@ impl Views {
         if self.off.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        self.for_container(reader, false, |Reader { resolved, .. }| {
+        self.for_container(reader, false, |Subject { resolved, .. }| {
             if shows_host(ProcFile::Meminfo, resolved) {
                 return Ok(None);
             }
@@ -84,7 +84,7 @@ impl Views {
         if self.off.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        self.for_container(reader, false, |Reader { resolved, .. }| {
+        self.for_container(reader, false, |Subject { resolved, .. }| {
             if shows_host(ProcFile::Diskstats, resolved) {
                 return Ok(None);
             }
@@ -104,7 +104,7 @@ impl Views {
         if self.off.load(Ordering::Relaxed) {
             return Ok(true);
         }
-        self.for_container(reader, false, |Reader { resolved, .. }| {
+        self.for_container(reader, false, |Subject { resolved, .. }| {
             Ok(shows_host(ProcFile::Diskstats, resolved))
         })
     }

@@ -12,20 +12,12 @@ use nix::errno::Errno;
 use nix::sys::uio::pread;
 use parking_lot::Mutex;
 
-use super::moves::Lull;
-use super::resolve::{Namespaces, Resolved};
+use super::Resolved;
+use super::key::Namespaces;
 use crate::cgroup::FdBudget;
-use crate::host::boottime_nsec;
+use crate::freshness::{Cached, Moment, validity};
 use crate::host::process::Proc;
 use crate::sys::file::read_whole;
-
-/// How long a thread is taken to be in the same namespaces. One that enters others is shown
-/// the figures of its former container for as long as this.
-const TRUST_NSEC: u64 = 2_000_000;
-
-/// How long a thread's memberships are taken for the same while nobody writes to a cgroup
-/// file. The kernel itself moves threads when the last CPU of a cgroup is switched off.
-const MEMBERSHIPS_NSEC: u64 = 2_000_000_000;
 
 /// How long ago a thread has read that may be forgotten.
 const IDLE_NSEC: u64 = 2_000_000_000;
@@ -39,7 +31,7 @@ const SIGN_OF_LIFE: &str = "oom_score_adj";
 
 /// The readers, by number.
 #[derive(Debug)]
-pub(super) struct Familiar {
+pub(super) struct ReaderCache {
     slots: Box<[Mutex<Option<Known>>]>,
     budget: Arc<FdBudget>,
 }
@@ -49,13 +41,12 @@ struct Known {
     tid: i32,
     /// None for a thread seen once: most read a file once and end.
     thread: Option<Arc<Thread>>,
-    /// The lull in which its memberships were read.
-    lull: Option<Lull>,
-    /// When its cgroup namespace was looked at, its time namespace, and its memberships.
-    looked_at_nsec: u64,
-    time_looked_at_nsec: u64,
-    memberships_nsec: u64,
     resolved: Arc<Resolved>,
+    /// When it was found to be in the cgroups, the cgroup namespace and the time namespace of the
+    /// container's readers.
+    memberships: Cached<()>,
+    namespaces: Cached<()>,
+    time_namespace: Cached<()>,
 }
 
 impl Known {
@@ -81,13 +72,13 @@ pub(super) struct Thread {
 }
 
 impl Thread {
-    fn open(tid: i32, proc: &Proc, budget: &Arc<FdBudget>) -> Option<Self> {
+    fn open(tid: i32, now: Moment, proc: &Proc, budget: &Arc<FdBudget>) -> Option<Self> {
         if !budget.take(FILES) {
             return None;
         }
         let open = || -> Result<Self, Errno> {
             Ok(Self {
-                known_since_nsec: boottime_nsec(),
+                known_since_nsec: now.nsec,
                 pids_by_namespace: OnceLock::new(),
                 sign_of_life: OnceLock::new(),
                 memberships: proc.open_file(tid, "cgroup")?,
@@ -142,7 +133,7 @@ impl Drop for Thread {
     }
 }
 
-impl Familiar {
+impl ReaderCache {
     pub(super) fn new(budget: Arc<FdBudget>) -> Self {
         Self {
             slots: (0..SLOTS).map(|_| Mutex::default()).collect(),
@@ -152,55 +143,52 @@ impl Familiar {
 
     /// The thread, and the container found for it the last time, if that is still the
     /// thread's: that waits for its answer, and has these `namespaces` if any can be seen, the
-    /// one of time with them if it is asked for. `lull` is the present one.
+    /// one of time with them if it is asked for.
     pub(super) fn get(
         &self,
         tid: i32,
-        lull: Option<Lull>,
+        now: Moment,
         asks_time: bool,
         proc: &Proc,
         namespaces: impl FnOnce(&OwnedFd, Namespaces, bool) -> Option<Namespaces>,
     ) -> Option<(Arc<Resolved>, Arc<Thread>)> {
         let known = self.slot(tid)?.lock().clone();
-        let known = known.filter(|known| known.tid == tid)?;
-        let thread = known.thread.as_ref()?;
-        let place = &known.resolved.place;
-        let now_nsec = boottime_nsec();
-        let reads_again_soon = now_nsec.saturating_sub(known.looked_at_nsec) < TRUST_NSEC;
-        let is_time_due =
-            asks_time && now_nsec.saturating_sub(known.time_looked_at_nsec) >= TRUST_NSEC;
+        let mut known = known.filter(|known| known.tid == tid)?;
+        let thread = Arc::clone(known.thread.as_ref()?);
+        let resolved = Arc::clone(&known.resolved);
+        let key = &resolved.key;
+        let reads_again_soon = known.namespaces.is_fresh(now, validity::NAMESPACES);
+        let is_time_due = asks_time && !known.time_namespace.is_fresh(now, validity::NAMESPACES);
         let is_due = !reads_again_soon || is_time_due || thread.sign_of_life.get().is_none();
-        let is_calm = lull.is_some()
-            && lull == known.lull
-            && now_nsec.saturating_sub(known.memberships_nsec) < MEMBERSHIPS_NSEC;
         // That they can be seen is a sign of life, too.
         let seen = is_due
-            .then(|| namespaces(&thread.namespaces, place.namespaces, is_time_due))
+            .then(|| namespaces(&thread.namespaces, key.namespaces, is_time_due))
             .flatten();
-        let is_there = match is_calm {
+        let is_unmoved = known.memberships.is_fresh(now, validity::MEMBERSHIPS);
+        let is_there = match is_unmoved {
             true => seen.is_some() || thread.lives(),
-            false => thread.is_in(&place.memberships),
+            false => thread.is_in(&key.memberships),
         };
-        let is_elsewhere = seen.is_some_and(|seen| seen != place.namespaces);
-        if !is_there || is_elsewhere || !known.resolved.is_trusted(now_nsec, lull) {
+        let is_elsewhere = seen.is_some_and(|seen| seen != key.namespaces);
+        if !is_there || is_elsewhere || !resolved.is_fresh(now) {
             return None;
         }
         if reads_again_soon {
             thread.keep_sign_of_life(tid, proc);
         }
-        let found = (Arc::clone(&known.resolved), Arc::clone(thread));
-        if is_due || !is_calm {
-            let at = |is_now: bool, before_nsec| if is_now { now_nsec } else { before_nsec };
-            self.update(Known {
-                // If the same one is seen later, it has lasted in between.
-                lull: lull.or(known.lull),
-                looked_at_nsec: at(is_due, known.looked_at_nsec),
-                time_looked_at_nsec: at(is_time_due, known.time_looked_at_nsec),
-                memberships_nsec: at(!is_calm, known.memberships_nsec),
-                ..known
-            });
+        if is_due {
+            known.namespaces.confirm(now);
         }
-        Some(found)
+        if is_time_due {
+            known.time_namespace.confirm(now);
+        }
+        if !is_unmoved {
+            known.memberships.confirm(now);
+        }
+        if is_due || !is_unmoved {
+            self.update(known);
+        }
+        Some((resolved, thread))
     }
 
     /// A number of the container found for the thread the last time, whichever thread has
@@ -226,28 +214,26 @@ impl Familiar {
     }
 
     /// Remembers the container of a thread, which must be waiting for its answer.
-    pub(super) fn remember(&self, tid: i32, resolved: &Arc<Resolved>, proc: &Proc) {
+    pub(super) fn remember(&self, tid: i32, resolved: &Arc<Resolved>, now: Moment, proc: &Proc) {
         let Some(slot) = self.slot(tid) else { return };
         let seen_before = slot.lock().take().is_some_and(|known| known.tid == tid);
-        let thread = seen_before.then(|| Thread::open(tid, proc, &self.budget).map(Arc::new));
-        let now_nsec = boottime_nsec();
+        let thread = seen_before.then(|| Thread::open(tid, now, proc, &self.budget));
+        let found = Cached::new((), now);
         *slot.lock() = Some(Known {
             tid,
-            thread: thread.flatten(),
-            lull: None,
-            looked_at_nsec: now_nsec,
-            time_looked_at_nsec: now_nsec,
-            memberships_nsec: now_nsec,
+            thread: thread.flatten().map(Arc::new),
             resolved: Arc::clone(resolved),
+            memberships: found,
+            namespaces: found,
+            time_namespace: found,
         });
     }
 
     /// Forgets those that have not read lately, most of which have ended.
-    pub(super) fn forget_idle(&self) {
-        let now_nsec = boottime_nsec();
+    pub(super) fn forget_idle(&self, now: Moment) {
+        let is_idle = |known: &mut Known| now.nsec_since(known.namespaces.found()) > IDLE_NSEC;
         for slot in &*self.slots {
-            slot.lock()
-                .take_if(|known| now_nsec.saturating_sub(known.looked_at_nsec) > IDLE_NSEC);
+            slot.lock().take_if(is_idle);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Drops containers that have ended, and the places where nobody reads any more.
+//! Drops containers that have ended, and the keys that nobody reads with any more.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -8,12 +8,11 @@ use std::sync::atomic::Ordering;
 
 use nix::sys::resource::{Resource, getrlimit};
 
-use super::{Containers, Place, Resolved};
+use super::{ReaderKey, Readers, Resolved};
 use crate::container::Container;
-use crate::host::boottime_nsec;
 use crate::sys::memory;
 
-/// How long an unused place is remembered.
+/// How long an unused key is remembered.
 const KEEP_UNUSED_NSEC: u64 = 60_000_000_000;
 
 /// When so many containers have ended at once, the memory that they took is given back.
@@ -22,8 +21,8 @@ const MANY_ENDED: usize = 256;
 /// With fewer containers than this, those that have ended wait for the regular clean-up.
 pub(super) const FEW_CONTAINERS: usize = 256;
 
-impl Containers {
-    /// Before one more place is remembered: drops what has ended if there is much of it, and
+impl Readers {
+    /// Before one more key is remembered: drops what has ended if there is much of it, and
     /// what can be spared if files become scarce.
     pub(super) fn keep_within_bounds(&self) {
         if self.known() >= self.many_containers.load(Ordering::Relaxed) {
@@ -39,8 +38,8 @@ impl Containers {
     /// Forgets where readers stand, so that the next request looks everything up anew.
     /// For a container whose cgroup turned out to have been removed.
     pub fn forget(&self, container: &Container) {
-        self.familiar.clear();
-        self.places
+        self.cache.clear();
+        self.by_key
             .write()
             .retain(|_, resolved| !std::ptr::eq(Arc::as_ptr(&resolved.container), container));
         container.retire();
@@ -79,8 +78,8 @@ impl Containers {
         if !self.is_crowded() {
             return;
         }
-        self.familiar.clear();
-        forget_older_half(&mut self.places.write());
+        self.cache.clear();
+        forget_older_half(&mut self.by_key.write());
         self.by_identity.lock().retain(|_, container| {
             // Only the map still has it, which nobody else can look into now.
             let is_used = Arc::strong_count(container) > 1;
@@ -97,31 +96,33 @@ impl Containers {
     /// Closes the files of readers that have ended, and drops texts that nobody is given any
     /// more.
     pub fn forget_idle_readers(&self) {
-        self.familiar.forget_idle();
-        for resolved in self.places.read().values() {
-            resolved.recent.forget_old();
+        let now = self.clock.now();
+        self.cache.forget_idle(now);
+        for resolved in self.by_key.read().values() {
+            resolved.texts.forget_old(now);
         }
     }
 
-    /// Lets go of containers that have ended, and of places whose last process has: an fd of a
+    /// Lets go of containers that have ended, and of keys whose last process has: an fd of a
     /// file keeps the kernel's own record of a cgroup or namespace. To be called every few
-    /// seconds. In a lull no cgroup has been removed.
+    /// seconds. Within an epoch no cgroup is removed.
     pub fn let_go(&self) {
         self.forget_ended_namespaces();
-        let lull = self.moves.lull();
-        let before = std::mem::replace(&mut *self.let_go_in.lock(), lull);
-        if lull.is_none() || lull != before {
+        let epoch = self.watch.epoch();
+        let before = std::mem::replace(&mut *self.let_go_in.lock(), epoch);
+        if !epoch.is_same(before) {
             self.forget_ended();
         }
     }
 
-    /// Drops what is not needed any more: places that were not read from lately, and
+    /// Drops what is not needed any more: keys that nobody has read with lately, and
     /// containers whose cgroup has been removed.
     pub fn clean_up(&self) {
-        let now = boottime_nsec();
-        self.familiar.clear();
-        self.places.write().retain(|_, resolved| {
-            now.saturating_sub(resolved.last_used_nsec.load(Ordering::Relaxed)) < KEEP_UNUSED_NSEC
+        let now_nsec = self.clock.now_nsec();
+        self.cache.clear();
+        self.by_key.write().retain(|_, resolved| {
+            now_nsec.saturating_sub(resolved.last_used_nsec.load(Ordering::Relaxed))
+                < KEEP_UNUSED_NSEC
         });
         self.forget_ended();
         if !self.is_crowded() {
@@ -129,18 +130,18 @@ impl Containers {
         }
     }
 
-    /// Drops places in pid namespaces without any process.
+    /// Drops keys in pid namespaces without any process.
     fn forget_ended_namespaces(&self) {
-        let places: Vec<_> = self.places.read().values().cloned().collect();
+        let known: Vec<_> = self.by_key.read().values().cloned().collect();
         let has_ended = |resolved: &&Arc<Resolved>| {
             let namespace = resolved.pid_namespace.as_ref();
             namespace.is_some_and(|namespace| namespace.has_ended(&self.host.proc))
         };
-        let ended: HashSet<_> = places.iter().filter(has_ended).map(Arc::as_ptr).collect();
+        let ended: HashSet<_> = known.iter().filter(has_ended).map(Arc::as_ptr).collect();
         if !ended.is_empty() {
-            self.familiar.clear();
-            let mut places = self.places.write();
-            places.retain(|_, resolved| !ended.contains(&Arc::as_ptr(resolved)));
+            self.cache.clear();
+            let mut by_key = self.by_key.write();
+            by_key.retain(|_, resolved| !ended.contains(&Arc::as_ptr(resolved)));
         }
     }
 
@@ -167,7 +168,7 @@ impl Containers {
         if ended.is_empty() {
             return;
         }
-        self.familiar.clear();
+        self.cache.clear();
         let ended: HashSet<_> = ended
             .iter()
             .inspect(|one| one.retire())
@@ -175,25 +176,25 @@ impl Containers {
             .collect();
         let has_ended = |container: &Arc<Container>| ended.contains(&Arc::as_ptr(container));
         // What is dropped under a lock closes nothing while these are held.
-        let places = self.places.read().values().cloned().collect::<Vec<_>>();
-        let _held = places
+        let resolved = self.by_key.read().values().cloned().collect::<Vec<_>>();
+        let _held = resolved
             .into_iter()
             .filter(|resolved| has_ended(&resolved.container))
             .collect::<Vec<_>>();
-        let mut places = self.places.write();
-        places.retain(|_, resolved| !has_ended(&resolved.container));
-        places.shrink_to(FEW_CONTAINERS);
-        drop(places);
+        let mut by_key = self.by_key.write();
+        by_key.retain(|_, resolved| !has_ended(&resolved.container));
+        by_key.shrink_to(FEW_CONTAINERS);
+        drop(by_key);
         let mut known = self.by_identity.lock();
         known.retain(|_, container| !has_ended(container));
         known.shrink_to(FEW_CONTAINERS);
     }
 }
 
-/// Drops the places that were not read from for the longest time.
-pub(super) fn forget_older_half(places: &mut HashMap<Place, Arc<Resolved>>) {
+/// Drops the keys that were not read with for the longest time.
+pub(super) fn forget_older_half(by_key: &mut HashMap<ReaderKey, Arc<Resolved>>) {
     let last_used = |resolved: &Resolved| resolved.last_used_nsec.load(Ordering::Relaxed);
-    let mut times: Vec<_> = places
+    let mut times: Vec<_> = by_key
         .values()
         .map(|resolved| last_used(resolved))
         .collect();
@@ -203,18 +204,18 @@ pub(super) fn forget_older_half(places: &mut HashMap<Place, Arc<Resolved>>) {
     let middle = times.len() / 2;
     let (_, median, _) = times.select_nth_unstable(middle);
     let median = *median;
-    places.retain(|_, resolved| last_used(resolved) > median);
+    by_key.retain(|_, resolved| last_used(resolved) > median);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Containers stay known for longer than the places of their readers.
+    /// Containers stay known for longer than the keys of their readers.
     #[test]
-    fn room_can_be_made_where_no_place_is_known() {
-        let mut places = HashMap::new();
-        forget_older_half(&mut places);
-        assert!(places.is_empty());
+    fn room_can_be_made_where_no_key_is_known() {
+        let mut by_key = HashMap::new();
+        forget_older_half(&mut by_key);
+        assert!(by_key.is_empty());
     }
 }

@@ -1,8 +1,15 @@
-//! From a reader to its container.
+//! From a reader to its container: who asks, by the thread id that the kernel gives.
+//!
+//! What a container is shown is not decided here but in `view` and, of figures, in `container`.
 
+mod boundary;
+mod cache;
 mod clean_up;
+mod key;
 mod look_up;
-mod place;
+mod namespaces;
+mod texts;
+mod watch;
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -13,35 +20,26 @@ use nix::errno::Errno;
 use nix::unistd::getpid;
 use parking_lot::{Mutex, RwLock};
 
+use self::cache::{ReaderCache, Thread};
 use self::clean_up::{FEW_CONTAINERS, forget_older_half};
-pub(super) use self::place::{Namespaces, Place};
-use super::fallback;
-use super::familiar::{Familiar, Thread};
-use super::moves::{Lull, Moves};
-use super::namespaces::{CgroupNamespace, PidNamespace, Registry};
-use super::policy::{Options, Policy, Rule};
-use super::recent::Recent;
-use super::tasks::Tasks;
-use super::{Container, Journal};
+use self::key::{Namespaces, ReaderKey};
+use self::namespaces::{CgroupNamespace, PidNamespace, Registry};
+use self::texts::TextCache;
+use self::watch::CgroupWatch;
 use crate::cgroup::Layout;
+use crate::container::policy::{Options, Policy, Rule};
+use crate::container::{Container, Journal, Tasks, fallback};
+use crate::freshness::{Cached, Clock, Epoch, Moment, validity};
+use crate::host::Host;
 use crate::host::process::Proc;
-use crate::host::{Host, boottime_nsec};
 use crate::sys::write_watch::WriteWatch;
 
-/// How long a reader's place is taken for the container found last. What it follows from
-/// beside the place, such as the cgroup of the init, hardly ever changes.
-const TRUST_NSEC: u64 = 5_000_000_000;
-
-/// The same while nobody writes to a cgroup file or removes a cgroup: nobody is moved then, and
-/// a cgroup that gets another name changes the place.
-const TRUST_IN_LULL_NSEC: u64 = 300_000_000_000;
-
-/// Places that are remembered. A container can make new namespaces as fast as it likes,
+/// Keys that are remembered. A container can make new namespaces as fast as it likes,
 /// and each one that is remembered holds file descriptors.
-const MOST_PLACES: usize = 4096;
+const MOST_KEYS: usize = 4096;
 
-/// Files of which readers may be given a recent text.
-const RECENT_FILES: usize = 24;
+/// Files whose latest texts are kept for each key.
+const MOST_FILES: usize = 24;
 
 /// A reader without a number here.
 const OUTSIDE: &str = "a reader is outside of the pid namespace that lxcfs runs in, so its \
@@ -74,7 +72,7 @@ pub enum Reason {
     HiddenNamespaces,
 }
 
-/// The container of readers in one place.
+/// The container of the readers with one key.
 #[derive(Debug)]
 pub struct Resolved {
     /// Why it is this one.
@@ -88,18 +86,16 @@ pub struct Resolved {
     /// What the operator wants them to be shown.
     pub options: Options,
     /// What they have read a moment ago, by file.
-    pub recent: Recent<RECENT_FILES>,
-    pub(super) place: Place,
+    pub texts: TextCache<MOST_FILES>,
+    key: ReaderKey,
     /// Where the options are from.
     policy: Arc<Policy>,
     /// Positions of the rules in it that are about the container.
     rules: Box<[usize]>,
-    looked_up_nsec: u64,
-    /// The lull in which it was looked up.
-    lull: Option<Lull>,
+    looked_up: Cached<()>,
     last_used_nsec: AtomicU64,
     has_pid_namespace: bool,
-    // Held so that the inode numbers of the place stay these namespaces' own.
+    // Held so that the inode numbers of the key stay these namespaces' own.
     pid_namespace: Option<Arc<PidNamespace>>,
     _cgroup_namespace: Option<Arc<CgroupNamespace>>,
     _time_namespace: Option<OwnedFd>,
@@ -118,33 +114,26 @@ impl Resolved {
         self.rules.iter().filter_map(rule)
     }
 
-    /// Whether readers in the place may still be taken for readers of this container.
-    /// `lull` is the present one.
-    pub(super) fn is_trusted(&self, now_nsec: u64, lull: Option<Lull>) -> bool {
-        let trust_nsec = if lull.is_some() && lull == self.lull {
-            TRUST_IN_LULL_NSEC
-        } else {
-            TRUST_NSEC
-        };
-        now_nsec.saturating_sub(self.looked_up_nsec) < trust_nsec
+    /// Whether readers with the key may still be taken for readers of this container.
+    fn is_fresh(&self, now: Moment) -> bool {
+        self.looked_up.is_fresh(now, validity::CONTAINER)
     }
 }
 
-/// What is known of a reader.
+/// Whom an answer is for: a reader, its container, and the moment at which both were seen.
 #[derive(Debug)]
-pub struct Reader {
+pub struct Subject {
     /// The thread.
     pub tid: i32,
     /// The container.
     pub resolved: Arc<Resolved>,
-    /// The present lull, if that can be told: limits that are read from now on are what they
-    /// are as long as it lasts.
-    pub lull: Option<Lull>,
+    /// What is found out for the answer is found out then.
+    pub now: Moment,
     /// None for a thread that may have just been started.
     thread: Option<Arc<Thread>>,
 }
 
-impl Reader {
+impl Subject {
     /// `CLOCK_BOOTTIME` at a moment at which the thread was there already; `u64::MAX` for one
     /// that may have just been started.
     #[must_use]
@@ -169,28 +158,29 @@ impl Reader {
     }
 }
 
-/// All known containers.
+/// All readers that are known, and their containers.
 #[derive(Debug)]
-pub struct Containers {
+pub struct Readers {
     host: Arc<Host>,
     layout: Arc<Layout>,
     own: Namespaces,
     pid_namespaces: Registry<PidNamespace>,
     cgroup_namespaces: Registry<CgroupNamespace>,
-    moves: Moves,
-    familiar: Familiar,
-    places: RwLock<HashMap<Place, Arc<Resolved>>>,
+    clock: Clock,
+    watch: CgroupWatch,
+    cache: ReaderCache,
+    by_key: RwLock<HashMap<ReaderKey, Arc<Resolved>>>,
     by_identity: Mutex<HashMap<Identity, Arc<Container>>>,
     /// So many containers are looked through for those that have ended.
     many_containers: AtomicUsize,
-    /// The lull in which those that have ended were let go the last time.
-    let_go_in: Mutex<Option<Lull>>,
+    /// The epoch in which those that have ended were let go the last time.
+    let_go_in: Mutex<Epoch>,
     journal: Journal,
     policy: RwLock<Arc<Policy>>,
 }
 
-impl Containers {
-    /// No containers yet, but for what the journal has of them. With a `watch` readers that
+impl Readers {
+    /// No readers yet and no containers, but for what the journal has of them. With a `watch` readers that
     /// come again and again are known at once.
     #[must_use]
     pub fn new(
@@ -202,13 +192,14 @@ impl Containers {
     ) -> Self {
         Self {
             own: Namespaces::of_daemon(getpid().as_raw(), &host.proc),
-            moves: Moves::new(watch, layout.mounts().map(|(.., path)| path)),
-            familiar: Familiar::new(Arc::clone(layout.budget())),
+            clock: Clock::default(),
+            watch: CgroupWatch::new(watch, layout.mounts().map(|(.., path)| path)),
+            cache: ReaderCache::new(Arc::clone(layout.budget())),
             host,
             layout,
             pid_namespaces: Registry::new(),
             cgroup_namespaces: Registry::new(),
-            places: RwLock::default(),
+            by_key: RwLock::default(),
             by_identity: Mutex::default(),
             many_containers: AtomicUsize::new(FEW_CONTAINERS),
             let_go_in: Mutex::default(),
@@ -222,47 +213,40 @@ impl Containers {
         *self.policy.write() = Arc::new(policy);
     }
 
-    /// The container of thread `tid`.
+    /// Who the thread `tid` is: its container, and what else is known of it. Its time namespace is
+    /// not looked at unless that is asked for.
     ///
     /// # Errors
     /// `ESRCH` when there is no such thread, or when it is not visible here: `tid` is 0
     /// then, since its pid namespace is not below the daemon's.
-    pub fn resolve(&self, tid: i32) -> Result<Arc<Resolved>, Errno> {
-        self.recognize(tid, true).map(|reader| reader.resolved)
-    }
-
-    /// The same, and what else is known of the thread. Its time namespace is not looked at
-    /// unless that is asked for.
-    ///
-    /// # Errors
-    /// As [`Containers::resolve`].
-    pub fn recognize(&self, tid: i32, asks_time: bool) -> Result<Reader, Errno> {
+    pub fn identify(&self, tid: i32, asks_time: bool) -> Result<Subject, Errno> {
         if tid <= 0 {
             fallback::warn(OUTSIDE);
             return Err(Errno::ESRCH);
         }
-        let lull = self.moves.lull();
+        let now = Moment {
+            nsec: self.clock.now_nsec(),
+            epoch: self.watch.epoch(),
+        };
         let proc = &self.host.proc;
         let see = |directory: &OwnedFd, before: Namespaces, asks_time| {
             before.again(directory, asks_time, self.own)
         };
-        let familiar = self.familiar.get(tid, lull, asks_time, proc, see);
-        if let Some((resolved, thread)) = familiar {
-            if self.is_current(&resolved) {
-                return Ok(Reader {
-                    tid,
-                    resolved,
-                    lull,
-                    thread: Some(thread),
-                });
-            }
+        let cached = self.cache.get(tid, now, asks_time, proc, see);
+        if let Some((resolved, thread)) = cached.filter(|(resolved, _)| self.is_current(resolved)) {
+            return Ok(Subject {
+                tid,
+                resolved,
+                now,
+                thread: Some(thread),
+            });
         }
-        let resolved = self.identify(tid, lull)?;
-        self.familiar.remember(tid, &resolved, proc);
-        Ok(Reader {
+        let resolved = self.find(tid, now)?;
+        self.cache.remember(tid, &resolved, now, proc);
+        Ok(Subject {
             tid,
             resolved,
-            lull,
+            now,
             thread: None,
         })
     }
@@ -271,7 +255,7 @@ impl Containers {
     /// whichever thread has it now.
     #[must_use]
     pub fn seen_last(&self, tid: i32) -> Option<usize> {
-        self.familiar.seen_last(tid)
+        self.cache.seen_last(tid)
     }
 
     /// Whether readers are to be shown what they were when they were looked up.
@@ -279,7 +263,8 @@ impl Containers {
         Arc::ptr_eq(&resolved.policy, &self.policy.read())
     }
 
-    fn identify(&self, tid: i32, lull: Option<Lull>) -> Result<Arc<Resolved>, Errno> {
+    /// The container of a thread that is not in the cache, by its key.
+    fn find(&self, tid: i32, now: Moment) -> Result<Arc<Resolved>, Errno> {
         let memberships = self.host.proc.read(tid, "cgroup").map_err(|errno| {
             fallback::warn(&format!(
                 "cannot read which cgroup a reader is in: {errno}; without CAP_SYS_PTRACE the \
@@ -287,29 +272,28 @@ impl Containers {
             ));
             Errno::ESRCH
         })?;
-        let place = Place {
+        let key = ReaderKey {
             memberships: memberships.into(),
             namespaces: Namespaces::of(tid, self.own, &self.host.proc),
         };
-        let now_nsec = boottime_nsec();
-        if let Some(known) = self.places.read().get(&place) {
-            if known.is_trusted(now_nsec, lull) && self.is_current(known) {
-                known.last_used_nsec.store(now_nsec, Ordering::Relaxed);
+        if let Some(known) = self.by_key.read().get(&key) {
+            if known.is_fresh(now) && self.is_current(known) {
+                known.last_used_nsec.store(now.nsec, Ordering::Relaxed);
                 return Ok(Arc::clone(known));
             }
         }
         self.keep_within_bounds();
-        let resolved = Arc::new(self.look_up(tid, &place, lull).map_err(|error| {
+        let resolved = Arc::new(self.look_up(tid, &key, now).map_err(|error| {
             fallback::warn(&format!("cannot tell the container of a reader: {error}"));
             Errno::EIO
         })?);
-        let mut places = self.places.write();
-        if places.len() >= MOST_PLACES {
-            forget_older_half(&mut places);
+        let mut by_key = self.by_key.write();
+        if by_key.len() >= MOST_KEYS {
+            forget_older_half(&mut by_key);
         }
         // As a key it would stay the one of the first look-up: the same text twice.
-        places.remove(&place);
-        places.insert(place, Arc::clone(&resolved));
+        by_key.remove(&key);
+        by_key.insert(key, Arc::clone(&resolved));
         Ok(resolved)
     }
 

@@ -4,35 +4,29 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use super::place::Seen;
-use super::{Containers, HIDDEN, Identity, Place, Reason, Resolved};
+use super::boundary;
+use super::key::Seen;
+use super::namespaces::{CgroupNamespace, PidNamespace};
+use super::texts::TextCache;
+use super::{HIDDEN, Identity, ReaderKey, Readers, Reason, Resolved};
 use crate::cgroup::{Cgroup, Paths};
 use crate::container::inits::Init;
-use crate::container::moves::Lull;
-use crate::container::namespaces::{CgroupNamespace, PidNamespace};
 use crate::container::policy::Uptime;
-use crate::container::recent::Recent;
-use crate::container::{Container, boundary, fallback};
-use crate::host::boottime_nsec;
+use crate::container::{Container, fallback};
+use crate::freshness::{Cached, Moment};
 use crate::host::process::Namespace;
 
 /// Threads that are asked whether they are the init of a container, at the most.
 const MOST_ASKED: usize = 1000;
 
-impl Containers {
-    /// Finds out everything about readers in a place, of whom the thread `tid` is one.
+impl Readers {
+    /// Finds out everything about the readers with a key, of whom the thread `tid` is one.
     ///
     /// # Errors
     /// When a namespace cannot be held or a cgroup not be opened.
-    pub(super) fn look_up(
-        &self,
-        tid: i32,
-        place: &Place,
-        lull: Option<Lull>,
-    ) -> io::Result<Resolved> {
+    pub(super) fn look_up(&self, tid: i32, key: &ReaderKey, now: Moment) -> io::Result<Resolved> {
         let proc = &self.host.proc;
-        let now_nsec = boottime_nsec();
-        let namespaces = &place.namespaces;
+        let namespaces = &key.namespaces;
         let (pid, time) = (namespaces.pid, namespaces.time);
         if namespaces.are_hidden() {
             fallback::warn(HIDDEN);
@@ -49,14 +43,14 @@ impl Containers {
         let init = pid_namespace
             .as_deref()
             .and_then(|namespace| namespace.init);
-        let own = self.layout.paths(&place.memberships);
+        let own = self.layout.paths(&key.memberships);
         let paths = match &cgroup_namespace {
-            Some(namespace) => self.within_cgroup_namespace(tid, &own, namespace, init, place)?,
+            Some(namespace) => self.within_cgroup_namespace(tid, &own, namespace, init, key)?,
             None => self.by_init(own, init),
         };
         let cgroup = self.layout.open(&paths)?;
         let started_by = match &pid_namespace {
-            Some(namespace) => self.init(namespace, place, &paths),
+            Some(namespace) => self.init(namespace, key, &paths),
             None => pid.is_hidden().then(|| self.init_by_numbers(tid, &cgroup)),
         };
         let started_by = started_by.and_then(|pid| Init::of(pid, proc));
@@ -91,11 +85,10 @@ impl Containers {
             container,
             started_nsec,
             time_offset_nsec,
-            recent: Recent::new(),
-            place: place.clone(),
-            looked_up_nsec: now_nsec,
-            lull,
-            last_used_nsec: AtomicU64::new(now_nsec),
+            texts: TextCache::new(),
+            key: key.clone(),
+            looked_up: Cached::new((), now),
+            last_used_nsec: AtomicU64::new(now.nsec),
             has_pid_namespace: pid != self.own.pid,
             pid_namespace,
             _cgroup_namespace: cgroup_namespace,
@@ -111,7 +104,7 @@ impl Containers {
         own: &Paths,
         namespace: &CgroupNamespace,
         init: Option<i32>,
-        place: &Place,
+        key: &ReaderKey,
     ) -> io::Result<Paths> {
         let proc = &self.host.proc;
         let mut roots = match namespace.roots(tid, own, &self.layout, proc) {
@@ -125,7 +118,7 @@ impl Containers {
         if roots.cover(own) {
             return Ok(roots);
         }
-        if let Some(init) = init.filter(|init| self.shares_cgroup_namespace(*init, place)) {
+        if let Some(init) = init.filter(|init| self.shares_cgroup_namespace(*init, key)) {
             let outer = self.layout.paths(&proc.read(init, "cgroup")?);
             roots = namespace.roots(init, &outer, &self.layout, proc)?;
         }
@@ -151,13 +144,13 @@ impl Containers {
     /// The container's init. A sandbox with a pid namespace of its own inside
     /// the container is not a container: as long as the init of the pid namespace around
     /// it has the same boundary, that init is the one that counts.
-    fn init(&self, namespace: &Arc<PidNamespace>, place: &Place, paths: &Paths) -> Option<i32> {
+    fn init(&self, namespace: &Arc<PidNamespace>, key: &ReaderKey, paths: &Paths) -> Option<i32> {
         let proc = &self.host.proc;
         let mut init = namespace.init;
         let mut around = namespace.parent(self.own.pid.inode(), proc);
         while let Some(outer) = around {
             match outer.init {
-                Some(outer_init) if self.has_boundary(outer_init, place, paths) => {
+                Some(outer_init) if self.has_boundary(outer_init, key, paths) => {
                     init = Some(outer_init);
                 }
                 _ => break,
@@ -181,17 +174,17 @@ impl Containers {
         init.unwrap_or(tid)
     }
 
-    fn shares_cgroup_namespace(&self, pid: i32, place: &Place) -> bool {
+    fn shares_cgroup_namespace(&self, pid: i32, key: &ReaderKey) -> bool {
         let inode = self.host.proc.namespace(pid, Namespace::Cgroup);
-        inode.map(Seen::Inode) == Some(place.namespaces.cgroup)
+        inode.map(Seen::Inode) == Some(key.namespaces.cgroup)
     }
 
-    fn has_boundary(&self, init: i32, place: &Place, paths: &Paths) -> bool {
+    fn has_boundary(&self, init: i32, key: &ReaderKey, paths: &Paths) -> bool {
         let proc = &self.host.proc;
-        if !self.shares_cgroup_namespace(init, place) {
+        if !self.shares_cgroup_namespace(init, key) {
             return false;
         }
-        if place.namespaces.cgroup != self.own.cgroup {
+        if key.namespaces.cgroup != self.own.cgroup {
             return true;
         }
         let Ok(text) = proc.read(init, "cgroup") else {

@@ -7,39 +7,26 @@ use std::path::Path;
 
 use parking_lot::Mutex;
 
+use crate::freshness::Epoch;
 use crate::sys::write_watch::WriteWatch;
 
 /// How often a lock is tried, which takes a few microseconds: less than what follows when
 /// nothing is known of moves, reading memberships and making a text anew.
 const MOST_TRIES: u32 = 200;
 
-/// A period in which no thread was moved, no limit changed and no cgroup removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lull(u64);
-
-impl Lull {
-    /// The one before anything was noticed.
-    pub(super) const FIRST: Self = Self(0);
-
-    /// The one after this.
-    pub(super) const fn next(self) -> Self {
-        Self(self.0.wrapping_add(1))
-    }
-}
-
 /// The watch on the cgroup file systems.
 #[derive(Debug)]
-pub(super) struct Moves {
+pub(super) struct CgroupWatch {
     watched: Option<Mutex<Watched>>,
 }
 
 #[derive(Debug)]
 struct Watched {
     watch: WriteWatch,
-    lull: Lull,
+    epochs: u64,
 }
 
-impl Moves {
+impl CgroupWatch {
     /// Has the cgroup file systems mounted at `mount_points` watched, if there is a `watch`.
     pub(super) fn new<'a>(
         watch: Option<WriteWatch>,
@@ -51,28 +38,27 @@ impl Moves {
                 .inspect_err(|errno| log::debug!("cannot watch the cgroup file systems: {errno}"))
                 .is_ok()
         });
-        let watched = watch.map(|watch| {
-            Mutex::new(Watched {
-                watch,
-                lull: Lull::FIRST,
-            })
-        });
+        let watched = watch.map(|watch| Mutex::new(Watched { watch, epochs: 0 }));
         Self { watched }
     }
 
-    /// The present lull. A thread's memberships that were read in it, after this call, are
-    /// what they are for as long as this gives the same. None if that cannot be told.
-    pub(super) fn lull(&self) -> Option<Lull> {
+    /// The present epoch. What is read of cgroups after this call stays as it is for as long as
+    /// this returns the same.
+    pub(super) fn epoch(&self) -> Epoch {
         // Whoever has the lock makes a system call that does not block, so it is free in a
         // moment, unless he has been interrupted.
-        let watched = self.watched.as_ref()?;
-        let mut watched = (0..MOST_TRIES).find_map(|_| {
-            std::hint::spin_loop();
-            watched.try_lock()
-        })?;
+        let watched = self.watched.as_ref().and_then(|watched| {
+            (0..MOST_TRIES).find_map(|_| {
+                std::hint::spin_loop();
+                watched.try_lock()
+            })
+        });
+        let Some(mut watched) = watched else {
+            return Epoch::UNKNOWN;
+        };
         if watched.watch.has_been_written() {
-            watched.lull = watched.lull.next();
+            watched.epochs = watched.epochs.wrapping_add(1);
         }
-        Some(watched.lull)
+        Epoch::numbered(watched.epochs)
     }
 }

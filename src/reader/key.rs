@@ -1,21 +1,21 @@
-//! Where a reader stands: all that its container follows from.
+//! What readers of the same container have in common, and what tells them from others.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use crate::host::process::{Namespace, Proc, namespace_in};
 
-/// Where a reader stands.
+/// All that the container of a reader follows from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(in crate::container) struct Place {
-    pub(in crate::container) namespaces: Namespaces,
+pub(super) struct ReaderKey {
+    pub(super) namespaces: Namespaces,
     /// The text of `/proc/TID/cgroup`.
-    pub(in crate::container) memberships: Arc<str>,
+    pub(super) memberships: Arc<str>,
 }
 
 /// The namespaces of a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::container) struct Namespaces {
+pub(super) struct Namespaces {
     pub(super) pid: Seen,
     pub(super) cgroup: Seen,
     pub(super) time: Seen,
