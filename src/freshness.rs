@@ -34,10 +34,10 @@ impl Epoch {
         self.0.is_some() && self.0 == other.0
     }
 
-    /// This epoch or, if it is unknown, the other one.
+    /// This epoch or, if it is unknown, another one.
     #[must_use]
-    pub fn or(self, other: Self) -> Self {
-        Self(self.0.or(other.0))
+    pub fn or_else(self, other: impl FnOnce() -> Self) -> Self {
+        Self(self.0.or_else(|| other().0))
     }
 }
 
@@ -58,32 +58,38 @@ impl Moment {
     }
 }
 
-/// Tells the time. Tests have one that they set.
+/// Tells the time (`CLOCK_BOOTTIME`). Tests have one that they set.
 #[derive(Debug, Clone, Default)]
-pub struct Clock(Option<Arc<AtomicU64>>);
+pub struct Clock(Option<Arc<FakeTime>>);
+
+/// What a clock shows in a test.
+#[derive(Debug, Default)]
+pub struct FakeTime {
+    /// The time.
+    pub nsec: AtomicU64,
+    /// The number of the epoch.
+    pub epoch: AtomicU64,
+}
 
 impl Clock {
-    /// A clock that shows what the variable holds, in nanoseconds.
+    /// A clock that shows this time.
     #[must_use]
-    pub const fn fake(nsec: Arc<AtomicU64>) -> Self {
-        Self(Some(nsec))
+    pub const fn fake(time: Arc<FakeTime>) -> Self {
+        Self(Some(time))
     }
 
-    /// The time by now (`CLOCK_BOOTTIME`).
-    #[must_use]
-    pub fn now_nsec(&self) -> u64 {
-        match &self.0 {
-            Some(fake) => fake.load(Ordering::Relaxed),
-            None => boottime_nsec(),
-        }
-    }
-
-    /// The present moment in an unknown epoch, for what does not depend on cgroups.
+    /// The present moment. A real clock does not know the epoch.
     #[must_use]
     pub fn now(&self) -> Moment {
-        Moment {
-            nsec: self.now_nsec(),
-            epoch: Epoch::UNKNOWN,
+        match &self.0 {
+            Some(fake) => Moment {
+                nsec: fake.nsec.load(Ordering::Relaxed),
+                epoch: Epoch::numbered(fake.epoch.load(Ordering::Relaxed)),
+            },
+            None => Moment {
+                nsec: boottime_nsec(),
+                epoch: Epoch::UNKNOWN,
+            },
         }
     }
 }
@@ -167,7 +173,7 @@ impl<T> Cached<T> {
         self.found = Moment {
             nsec: now.nsec,
             // If the same epoch is seen later, it has lasted in between.
-            epoch: now.epoch.or(self.found.epoch),
+            epoch: now.epoch.or_else(|| self.found.epoch),
         };
     }
 }
@@ -231,10 +237,11 @@ mod tests {
 
     #[test]
     fn a_clock_can_be_set() {
-        let time = Arc::new(AtomicU64::new(5));
+        let time = Arc::new(FakeTime::default());
         let clock = Clock::fake(Arc::clone(&time));
-        assert_eq!(clock.now_nsec(), 5);
-        time.store(6, Ordering::Relaxed);
+        time.nsec.store(6, Ordering::Relaxed);
+        time.epoch.store(2, Ordering::Relaxed);
         assert_eq!(clock.now().nsec, 6);
+        assert!(clock.now().epoch.is_same(SECOND));
     }
 }

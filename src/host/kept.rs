@@ -109,26 +109,29 @@ impl<T: Default> Snapshot<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::Ordering;
 
     use super::*;
+    use crate::freshness::FakeTime;
 
     #[test]
     fn a_value_is_made_anew_when_it_is_too_old_and_stays_when_that_fails() {
-        let time = Arc::new(AtomicU64::new(1000));
+        let time = Arc::new(FakeTime::default());
+        let set = |nsec| time.nsec.store(nsec, Ordering::Relaxed);
+        set(1000);
         let clock = Clock::fake(Arc::clone(&time));
         let snapshot = Snapshot::by_clock(Validity::for_nsec(10), clock);
         assert_eq!(*snapshot.get(|| Err(io::ErrorKind::Other.into())), 0);
-        time.store(1010, Ordering::Relaxed);
+        set(1010);
         assert_eq!(*snapshot.get(|| Ok(1)), 1);
-        time.store(1019, Ordering::Relaxed);
+        set(1019);
         assert_eq!(*snapshot.get(|| Ok(2)), 1, "fresh");
         assert_eq!(
             *snapshot.get_if(|value| *value == 3, || Ok(3)),
             3,
             "another"
         );
-        time.store(1029, Ordering::Relaxed);
+        set(1029);
         assert_eq!(*snapshot.get(|| Err(io::ErrorKind::Other.into())), 3);
         assert_eq!(
             *snapshot.get(|| Ok(4)),

@@ -118,7 +118,7 @@ impl Readers {
     /// Drops what is not needed any more: keys that nobody has read with lately, and
     /// containers whose cgroup has been removed.
     pub fn clean_up(&self) {
-        let now_nsec = self.clock.now_nsec();
+        let now_nsec = self.clock.now().nsec;
         self.cache.clear();
         self.by_key.write().retain(|_, resolved| {
             now_nsec.saturating_sub(resolved.last_used_nsec.load(Ordering::Relaxed))

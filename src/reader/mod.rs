@@ -190,9 +190,22 @@ impl Readers {
         journal: Journal,
         watch: Option<WriteWatch>,
     ) -> Self {
+        Self::by_clock(host, layout, policy, journal, watch, Clock::default())
+    }
+
+    /// The same, to whom this clock tells the time.
+    #[must_use]
+    pub fn by_clock(
+        host: Arc<Host>,
+        layout: Arc<Layout>,
+        policy: Policy,
+        journal: Journal,
+        watch: Option<WriteWatch>,
+        clock: Clock,
+    ) -> Self {
         Self {
             own: Namespaces::of_daemon(getpid().as_raw(), &host.proc),
-            clock: Clock::default(),
+            clock,
             watch: CgroupWatch::new(watch, layout.mounts().map(|(.., path)| path)),
             cache: ReaderCache::new(Arc::clone(layout.budget())),
             host,
@@ -224,10 +237,7 @@ impl Readers {
             fallback::warn(OUTSIDE);
             return Err(Errno::ESRCH);
         }
-        let now = Moment {
-            nsec: self.clock.now_nsec(),
-            epoch: self.watch.epoch(),
-        };
+        let now = self.now();
         let proc = &self.host.proc;
         let see = |directory: &OwnedFd, before: Namespaces, asks_time| {
             before.again(directory, asks_time, self.own)
@@ -249,6 +259,14 @@ impl Readers {
             now,
             thread: None,
         })
+    }
+
+    fn now(&self) -> Moment {
+        let Moment { nsec, epoch } = self.clock.now();
+        Moment {
+            nsec,
+            epoch: epoch.or_else(|| self.watch.epoch()),
+        }
     }
 
     /// A number of the container that the thread with this number was in the last time,

@@ -13,6 +13,7 @@
 mod accounts;
 mod bad_input;
 mod continuity;
+mod freshness;
 mod hotplug;
 mod nodes;
 mod texts;
