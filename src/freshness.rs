@@ -6,6 +6,7 @@
 //! validities stand in [`validity`], and docs/SEMANTICS.md prints them. What may go wrong with a
 //! stale value, such as a reader that has moved, is not decided here but by whoever keeps it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -127,6 +128,25 @@ impl Validity {
             any_epoch_nsec: nsec,
             same_epoch_nsec,
         }
+    }
+}
+
+/// Two cells of a table: in the same epoch, and in another one.
+impl fmt::Display for Validity {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_time(out, self.same_epoch_nsec)?;
+        out.write_str(" | ")?;
+        write_time(out, self.any_epoch_nsec)
+    }
+}
+
+fn write_time(out: &mut fmt::Formatter<'_>, nsec: u64) -> fmt::Result {
+    const MSEC: u64 = 1_000_000;
+    match nsec {
+        0 => out.write_str("not used"),
+        u64::MAX => out.write_str("any age"),
+        _ if nsec % (1000 * MSEC) == 0 => write!(out, "{} s", nsec / (1000 * MSEC)),
+        _ => write!(out, "{} ms", nsec / MSEC),
     }
 }
 

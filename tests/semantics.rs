@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use lxcfs::freshness::validity;
 use lxcfs::parse::pressure::Share;
 use lxcfs::view::{Class, arcstats, meminfo, stat, vmstat};
 
@@ -144,4 +145,23 @@ fn the_vmstat_lines_of_all_known_kernels_are_classified() {
 fn the_arcstats_lines_with_a_value_are_documented() {
     let documented = documented("/proc/spl/kstat/zfs/arcstats");
     assert_eq!(documented, rendered(arcstats::LINES.into_iter()));
+}
+
+#[test]
+fn the_table_of_ages_is_that_of_the_program() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/SEMANTICS.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let section = text
+        .lines()
+        .skip_while(|line| *line != "## How old a figure can be");
+    let section = section.skip(1).take_while(|line| !line.starts_with("## "));
+    let rows: Vec<_> = section
+        .filter(|line| line.starts_with("| "))
+        .skip(1)
+        .collect();
+    let expected = validity::ALL.iter();
+    let expected: Vec<_> = expected
+        .map(|(what, ages)| format!("| {what} | {ages} |"))
+        .collect();
+    assert_eq!(rows, expected);
 }
