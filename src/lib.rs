@@ -1,7 +1,7 @@
 //! Container-aware `/proc` and `/sys` views, served through FUSE.
 //!
 //! `docs/ARCHITECTURE.md` is the map. Imports run downwards only:
-//! `commands -> doctor -> daemon -> nri -> {attach, remount} -> places -> session -> ops -> fs -> reader -> {container, view} -> {cgroup, host} -> {freshness, parse}`,
+//! `commands -> doctor -> daemon -> {cli, config} -> nri -> {attach, remount} -> places -> session -> ops -> fs -> reader -> view -> container -> {cgroup, host} -> {freshness, parse}`,
 //! with [`sys`], the thin layer of system calls, below all of them.
 
 pub mod attach;

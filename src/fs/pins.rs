@@ -5,7 +5,7 @@
 //! A lease is refused while others have the file open. So each file is opened once more, for
 //! reading and writing, before the first of those who open it is answered.
 //!
-//! That is done by a process of its own (see [`crate::commands::pin`]), as it waits for an
+//! That is done by a process of its own (`commands/pin.rs`), as it waits for an
 //! answer from here. The open files then lie in a queue, which outlives the server.
 
 use std::collections::{HashMap, HashSet};
