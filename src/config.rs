@@ -200,6 +200,17 @@ mod tests {
         Config::parse(text, Path::new("/etc/x.toml")).map_err(|error| error.to_string())
     }
 
+    #[test]
+    fn the_example_that_is_installed_says_what_holds_anyhow() {
+        let example = include_str!("../share/lxcfs.toml");
+        let policy = |text| parse(text).unwrap().policy(&Change::default());
+        assert_eq!(policy(example).defaults, Options::default());
+        let is_set = |line: &&str| line.contains('=') && !line.starts_with('#');
+        assert_eq!(example.lines().filter(is_set).count(), 7);
+        let with_exception = example.replace("# [[", "[[").replace("# cgroup", "cgroup");
+        assert_eq!(policy(&with_exception).rules.len(), 1);
+    }
+
     fn at(path: &str) -> Paths {
         [Some(path)].into_iter().collect()
     }

@@ -76,25 +76,3 @@ impl From<WriteWatch> for OwnedFd {
         watch.events
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-
-    /// Others may write there as well, so nothing is said of what must not be noticed.
-    #[test]
-    fn what_is_written_or_removed_is_noticed() {
-        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
-        let watch = WriteWatch::new().expect("the rights of root");
-        watch.add(std::iter::once(dir.path())).unwrap();
-        let (file, below) = (dir.path().join("file"), dir.path().join("below"));
-        fs::write(&file, "1").unwrap();
-        assert!(watch.has_been_written());
-        fs::create_dir(&below).unwrap();
-        while watch.has_been_written() {}
-        fs::remove_dir(&below).unwrap();
-        assert!(watch.has_been_written(), "a directory that is removed");
-    }
-}

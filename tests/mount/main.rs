@@ -29,3 +29,4 @@ mod service;
 mod show;
 mod signals;
 mod suspend;
+mod watch;
