@@ -3,6 +3,7 @@
 mod clean_up;
 mod look_up;
 mod place;
+mod rules;
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;

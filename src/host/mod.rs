@@ -12,4 +12,4 @@ pub mod vantage;
 
 pub use self::facts::{Host, PressureFile, boottime_nsec, coarse_nsec, page_kb, thread_cpu_nsec};
 pub use self::nodes::NumaNode;
-pub use self::release::{is_since, kernel_is_since};
+pub use self::release::{is_since, kernel_is_since, resend_may_crash};
