@@ -145,8 +145,8 @@ fn of_others(others: &[(PathBuf, Mounted)]) -> Vec<Line> {
         [] => {}
         [path] => lines.push(Line::note(format!("another lxcfs is mounted at {path}"))),
         [path, rest @ ..] => lines.push(Line::note(format!(
-            "others are mounted at {path} and {} other places",
-            rest.len()
+            "{} others are mounted, one of them at {path}",
+            rest.len() + 1
         ))),
     }
     lines

@@ -65,6 +65,11 @@ pub fn beside_others() -> RwLockReadGuard<'static, ()> {
     MACHINE.read()
 }
 
+/// Whether the machine is gone after the tests, so that they may change all of it.
+pub fn thrown_away() -> bool {
+    std::env::var_os("LXCFS_TEST_THROWN_AWAY").is_some()
+}
+
 /// How many times slower than hardware this machine is: 10 under instruction emulation, else 1.
 pub fn slowness() -> u32 {
     static SLOWNESS: LazyLock<u32> = LazyLock::new(|| {

@@ -20,6 +20,7 @@ mod docker;
 mod docker_disks;
 mod docker_sharing;
 mod hostile;
+mod inside_docker;
 mod isolation;
 mod letting_go;
 mod long_lists;
