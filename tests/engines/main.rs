@@ -11,6 +11,7 @@
     clippy::unwrap_used
 )]
 
+mod asking;
 mod big;
 mod by_hook;
 #[path = "../common/mod.rs"]
@@ -31,6 +32,7 @@ mod podman;
 mod reader;
 mod sampling;
 mod shared_inode;
+mod stand;
 mod systemd;
 mod threads;
 mod update;
