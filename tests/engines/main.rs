@@ -11,7 +11,6 @@
     clippy::unwrap_used
 )]
 
-mod asking;
 mod big;
 mod by_hook;
 #[path = "../common/mod.rs"]

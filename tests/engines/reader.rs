@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -14,7 +14,6 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
-use crate::asking::{Other, ask};
 use crate::common::load::{Figures, STACK_BYTES, hammer, hammer_by};
 use crate::common::{Inside, patience, wait_for};
 
@@ -208,6 +207,15 @@ fn loop_forever() -> ! {
     }
 }
 
+/// One of the requests beside those of reading, which the kernel sends each time.
+fn ask(which: &str, path: &Path) -> io::Result<usize> {
+    match which {
+        "ioctl" => Ok(usize::from(!File::open(path)?.is_terminal())),
+        "lookup" => Ok(usize::from(!path.with_file_name("nothing").exists())),
+        _ => panic!("no such request: {which}"),
+    }
+}
+
 fn hold(path: &Path, handles: usize, result: &str) {
     let mut buffer = [0; 100];
     let open: Vec<File> = (0..handles)
@@ -309,20 +317,11 @@ fn process_inside_a_container() {
             let figures = hammer(Path::new(path), readers.parse().expect("a count"), time);
             fs::write(result, figures.to_line() + "\n").expect("writing the result");
         }
-        [
-            which @ ("ioctl" | "lookup" | "talk"),
-            path,
-            readers,
-            millis,
-            result,
-        ] => {
+        [which @ ("ioctl" | "lookup"), path, readers, millis, result] => {
             let time = Duration::from_millis(millis.parse().expect("milliseconds"));
             let path = Path::new(path);
-            let other = (which == "talk").then(Other::start);
-            let readers = readers.parse().expect("a count");
-            let figures = hammer_by(readers, time, |_| match &other {
-                Some(other) => other.talk(),
-                None => ask(which, path),
+            let figures = hammer_by(readers.parse().expect("a count"), time, |_| {
+                ask(which, path)
             });
             fs::write(result, figures.to_line() + "\n").expect("writing the result");
         }
