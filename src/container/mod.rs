@@ -5,6 +5,7 @@ mod boundary;
 mod counter;
 pub mod cpu_time;
 mod cpus_shown;
+mod disks;
 mod fallback;
 mod familiar;
 mod inits;
@@ -22,7 +23,6 @@ mod tasks;
 pub mod vm_counters;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -32,7 +32,6 @@ pub use self::journal::Journal;
 pub use self::resolve::{Containers, Reader, Reason, Resolved};
 pub use self::tasks::Tasks;
 
-use self::apportion::Disk;
 use self::cpu_time::Cpu;
 use self::cpus_shown::KnownCpus;
 use self::inits::{Init, Inits};
@@ -41,19 +40,13 @@ use self::journal::{Owner, Record};
 use self::load::Load;
 use self::moves::Lull;
 use self::state::{KeptLoad, State};
-use self::tasks::TaskCount;
+use self::tasks::{Question, TaskCount};
 use crate::cgroup::account::CpuUsage;
 use crate::cgroup::{Cgroup, Error, FdBudget};
-use crate::host::mounts::Extent;
 use crate::host::process::Proc;
 use crate::host::{Host, boottime_nsec};
 use crate::parse::cpu_list::CpuSet;
-use crate::parse::diskstats::Device;
-use crate::parse::keyed::DeviceNumber;
 use crate::parse::pressure::{Pressure, Resource};
-
-/// How long the disks behind the mounts are taken for the same.
-const BACKING_LIFETIME: Duration = Duration::from_secs(30);
 
 /// Clock ticks of `/proc` files in nanoseconds: `USER_HZ` is 100 on every architecture
 /// that has containers.
@@ -252,57 +245,18 @@ impl Container {
         Ok(activity)
     }
 
-    /// What the container did on each of the host's disks. `age_nsec` is its age.
-    ///
-    /// # Errors
-    /// [`Gone`] when the cgroup has been removed.
-    pub fn disks(&self, host: &[Device], age_nsec: u64) -> Result<Vec<Disk>, Gone> {
-        let io = self.or_last(self.cgroup.io(), "I/O", |state| &mut state.io)?;
-        let mut state = self.state.lock();
-        state.is_unsaved = true;
-        let disks = io.into_iter().filter_map(|io| {
-            let number = (io.major, io.minor);
-            let device = host
-                .iter()
-                .find(|device| (device.major, device.minor) == number)?;
-            let time = state.disk_times.entry(number).or_default();
-            time.advance(age_nsec / 1_000_000, device, &io);
-            Some(Disk {
-                io,
-                time: time.msec(),
-            })
-        });
-        let disks = disks.collect();
-        drop(state);
-        self.save();
-        Ok(disks)
-    }
-
-    /// The disks that back the mounts of the container, as the thread `reader` sees them.
-    pub fn backing_disks(&self, host: &Host, reader: i32) -> Arc<[DeviceNumber]> {
-        if let Some((found, disks)) = &self.state.lock().backing {
-            if found.elapsed() < BACKING_LIFETIME {
-                return Arc::clone(disks);
-            }
-        }
-        let (mut disks, extent) = host.disks_of_mounts(reader);
-        let mut state = self.state.lock();
-        if let (Extent::Part, Some((_, before))) = (extent, &state.backing) {
-            let missed = before.iter().filter(|disk| !disks.contains(disk));
-            disks.extend(missed.copied().collect::<Vec<_>>());
-        }
-        let disks: Arc<[_]> = disks.into();
-        state.backing = Some((Instant::now(), Arc::clone(&disks)));
-        disks
-    }
-
     /// The container's threads, as the thread `reader` of it sees them. `lull` is the present
     /// one.
     ///
     /// # Errors
     /// [`Gone`] when the cgroup has been removed.
     pub fn tasks(&self, host: &Host, reader: i32, lull: Option<Lull>) -> Result<Tasks, Gone> {
-        let read = self.tasks.get(&self.cgroup, &host.proc, reader, lull);
+        let read = self.tasks.get(Question {
+            cgroup: &self.cgroup,
+            proc: &host.proc,
+            reader,
+            lull,
+        });
         self.or_last(read, "threads", |state| &mut state.tasks)
     }
 

@@ -133,6 +133,18 @@ struct Costly {
     until: Instant,
 }
 
+/// Whose threads are asked for, and by whom.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Question<'a> {
+    pub(super) cgroup: &'a Cgroup,
+    pub(super) proc: &'a Proc,
+    /// The thread that waits for this very answer: the kernel's own file would be read by a
+    /// running thread, so it is left to the caller. 0 if nobody waits.
+    pub(super) reader: i32,
+    /// The present one.
+    pub(super) lull: Option<Lull>,
+}
+
 /// What changes when a thread runs, comes or goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Mark {
@@ -170,7 +182,13 @@ impl TaskCount {
                 return Ok(active);
             }
         }
-        let active = self.get(cgroup, proc, 0, None)?.active();
+        let question = Question {
+            cgroup,
+            proc,
+            reader: 0,
+            lull: None,
+        };
+        let active = self.get(question)?.active();
         *self.ticked.lock() = mark.map(|mark| (mark, active));
         Ok(active)
     }
@@ -192,23 +210,15 @@ impl TaskCount {
     /// The threads as they are now. Where there are many, their states may be a little
     /// older, and where it is costly to count them their number too, so that frequent readers do
     /// not cost more than others.
-    /// The `reader` waits for this very answer: the kernel's own file would be read by a running
-    /// thread, so it is left to the caller. `lull` is the present one.
-    pub(super) fn get(
-        &self,
-        cgroup: &Cgroup,
-        proc: &Proc,
-        reader: i32,
-        lull: Option<Lull>,
-    ) -> Result<Tasks, Error> {
-        if let Some(tasks) = lull.and_then(|lull| self.as_listed(cgroup, reader, lull)) {
+    pub(super) fn get(&self, question: Question<'_>) -> Result<Tasks, Error> {
+        if let Some(tasks) = self.as_listed(question) {
             return Ok(tasks);
         }
         if let Some(tasks) = self.counted_lately() {
             return Ok(tasks);
         }
         let used_nsec = thread_cpu_nsec();
-        let tasks = self.count(cgroup, proc, reader, lull)?;
+        let tasks = self.count(question)?;
         self.note_cost(tasks, thread_cpu_nsec().saturating_sub(used_nsec));
         Ok(tasks)
     }
@@ -235,13 +245,13 @@ impl TaskCount {
         });
     }
 
-    fn count(
-        &self,
-        cgroup: &Cgroup,
-        proc: &Proc,
-        reader: i32,
-        lull: Option<Lull>,
-    ) -> Result<Tasks, Error> {
+    fn count(&self, question: Question<'_>) -> Result<Tasks, Error> {
+        let Question {
+            cgroup,
+            proc,
+            reader,
+            lull,
+        } = question;
         let listed_nsec = boottime_nsec();
         let threads = cgroup.threads()?;
         let known = self
@@ -267,12 +277,13 @@ impl TaskCount {
 
     /// The threads that were listed before, if these are still all there are. To count them takes
     /// one system call, to list them four.
-    fn as_listed(&self, cgroup: &Cgroup, reader: i32, lull: Lull) -> Option<Tasks> {
+    fn as_listed(&self, question: Question<'_>) -> Option<Tasks> {
+        let lull = question.lull?;
         if !self.files.has_listed(lull) {
             return None;
         }
-        let count = cgroup.thread_count().ok()??;
-        let stats = self.files.stats_of_listed(count, reader, lull)?;
+        let count = question.cgroup.thread_count().ok()??;
+        let stats = self.files.stats_of_listed(count, question.reader, lull)?;
         Some(States::of(stats).among(count))
     }
 }

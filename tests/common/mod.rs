@@ -198,8 +198,17 @@ pub const USER_HZ: f64 = 100.0;
 
 /// A process's resident memory in kB, a page that several processes map counted to each by its share.
 pub fn pss_kb(pid: i32) -> Option<u64> {
+    rollup_kb(pid, "Pss:")
+}
+
+/// The part of it that is in no file.
+pub fn anonymous_kb(pid: i32) -> Option<u64> {
+    rollup_kb(pid, "Pss_Anon:")
+}
+
+fn rollup_kb(pid: i32, key: &str) -> Option<u64> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix(key))?;
     line.split_whitespace().next()?.parse().ok()
 }
 

@@ -32,6 +32,7 @@ mod podman;
 mod reader;
 mod sampling;
 mod shared_inode;
+mod stand;
 mod systemd;
 mod threads;
 mod update;
