@@ -80,7 +80,7 @@ fn assert_no_worse(with: &Works, without: &Works, way: &str) {
 }
 
 /// The host's programs, for containers with a small root file system.
-const PROGRAMS: [&str; 3] = ["/usr", "/lib", "/lib64"];
+pub const PROGRAMS: [&str; 3] = ["/usr", "/lib", "/lib64"];
 
 /// How much the engine covers of /proc and /sys, and how that is said.
 const COVERED: [(&str, bool); 2] = [("", true), ("--security-opt systempaths=unconfined", false)];
@@ -211,6 +211,7 @@ fn containers_in_an_lxc_container_are_as_possible_as_without_the_hook() {
         let setup = Setup {
             config: format!("{config}\n{}", entries.concat()),
             prepare,
+            starts_system: false,
         };
         let with = |views: &Path| {
             let script = format!(

@@ -33,4 +33,5 @@ mod running;
 mod running_engines;
 mod services;
 mod shown;
+mod units;
 mod views;
