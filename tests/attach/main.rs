@@ -20,6 +20,7 @@ mod doctor;
 mod formats;
 mod habits;
 mod incus;
+mod inside;
 mod kubernetes;
 mod leaving;
 mod lxc;
