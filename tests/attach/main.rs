@@ -19,6 +19,7 @@ mod docker;
 mod doctor;
 mod formats;
 mod habits;
+mod habits_of_pods;
 mod incus;
 mod inside;
 mod kubernetes;

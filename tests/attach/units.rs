@@ -7,11 +7,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::common::figures::{cpuinfo_ids, keyed};
-use crate::common::{beside_others, skip};
+use crate::common::{Daemon, beside_others, skip};
 use crate::docker::Stand;
 use crate::formats::{printed, stopped};
 use crate::habits::PROGRAMS;
 use crate::lxc::{self, Setup, USERNS};
+use crate::nspawn;
+use crate::podman;
 use crate::shown::LIMIT_KB;
 use crate::views::Views;
 
@@ -155,6 +157,15 @@ impl System {
         mounts
     }
 
+    /// The same as options of Docker and podman.
+    fn volumes(&self) -> String {
+        let volume = |(source, place, is_writable)| {
+            let mode = if is_writable { "rw" } else { "ro" };
+            format!("-v {source}:{place}:{mode} ")
+        };
+        self.mounts().into_iter().map(volume).collect()
+    }
+
     /// What the units have written since the last time; `said` is what the container printed.
     #[track_caller]
     fn take(&self, said: &str) -> Shown {
@@ -217,6 +228,11 @@ fn assert_right(with: &Shown, without: &Shown, way: &str) {
     }
 }
 
+/// What a container's init does.
+fn script() -> String {
+    format!("exec {SYSTEMD} --log-target=console")
+}
+
 /// Why there can be no container with systemd.
 fn obstacle() -> Option<&'static str> {
     (!Path::new(SYSTEMD).exists()).then_some("systemd is not installed")
@@ -234,21 +250,12 @@ fn protected_units_in_a_docker_container_start_with_the_views() {
     let _turn = beside_others();
     let _daemon = stand.views.start();
     let system = System::new();
-    let volumes = system
-        .mounts()
-        .into_iter()
-        .map(|(source, place, is_writable)| {
-            format!(
-                "-v {source}:{place}{} ",
-                if is_writable { "" } else { ":ro" }
-            )
-        });
     // Its own cgroups, as systemd mounts them.
-    let script = format!("umount -R /sys/fs/cgroup; exec {SYSTEMD} --log-target=console");
+    let script = format!("umount -R /sys/fs/cgroup; {}", script());
     let usual = format!(
         "--cap-add SYS_ADMIN --cap-add SYS_PTRACE --cap-add NET_ADMIN --cap-add SYS_BOOT --cap-add SYSLOG \
          --security-opt seccomp=unconfined --cgroupns private --tmpfs /run --tmpfs /tmp -e container=docker {}",
-        volumes.collect::<String>()
+        system.volumes()
     );
     // systemd mounts for its services where the engine covers something, or nothing.
     for cover in ["", "--security-opt systempaths=unconfined"] {
@@ -284,7 +291,7 @@ fn protected_units_in_an_lxc_container_start_with_the_views() {
     let users = format!(
         "lxc.include = {USERNS}\nlxc.idmap = u 0 100000 65536\nlxc.idmap = g 0 100000 65536"
     );
-    let script = format!("exec {SYSTEMD} --log-target=console");
+    let script = script();
     for (config, prepare) in [("", ":"), (users.as_str(), "chown -R 100000:100000 \"$1\"")] {
         let setup = Setup {
             config: format!("{config}\n{entries}"),
@@ -296,5 +303,53 @@ fn protected_units_in_an_lxc_container_start_with_the_views() {
             system.take(&format!("{ran:?} {log}"))
         };
         assert_right(&shown(daemon.point()), &shown(stopped.path()), config);
+    }
+}
+
+#[test]
+fn protected_units_in_a_podman_container_start_with_the_views() {
+    if let Some(why) = obstacle() {
+        skip!("{why}");
+    }
+    let stand = match podman::Stand::new("crun") {
+        Ok(stand) => stand,
+        Err(why) => skip!("{why}"),
+    };
+    let _turn = beside_others();
+    let _daemon = stand.views.start();
+    let system = System::new();
+    let usual = format!(
+        "--systemd=always --security-opt unmask=ALL --cap-add SYS_ADMIN,NET_ADMIN {}",
+        system.volumes()
+    );
+    let shown = |line: &str| {
+        let ran = stand.run("", &format!("{usual} {line}"), &script());
+        system.take(&format!("{ran:?}"))
+    };
+    let with = shown("--device lxcfs.rs/view=all");
+    assert_right(&with, &shown(""), "the CDI device");
+}
+
+#[test]
+fn protected_units_in_an_nspawn_container_start_with_the_views() {
+    if let Some(why) = obstacle().or_else(nspawn::obstacle) {
+        skip!("{why}");
+    }
+    let _turn = beside_others();
+    let daemon = Daemon::start(&[]);
+    let views = printed("nspawn", daemon.point(), &[]);
+    let system = System::new();
+    let bind = |(source, place, is_writable)| {
+        let option = if is_writable { "--bind" } else { "--bind-ro" };
+        format!("{option}={source}:{place} ")
+    };
+    let binds: String = system.mounts().into_iter().map(bind).collect();
+    for users in ["", "--private-users=pick"] {
+        let shown = |views: &str| {
+            let arguments = format!("{users} {binds} {views}");
+            let ran = nspawn::run_script(&arguments, "", &script());
+            system.take(&format!("{ran:?}"))
+        };
+        assert_right(&shown(&views), &shown(""), users);
     }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use crate::common::{Ran, beside_others, has, skip};
 use crate::docker::Stand;
 use crate::habits::PROGRAMS;
+use crate::podman;
 
 const SCRIPTS: [(&str, &str); 6] = [
     ("build.py", include_str!("build.py")),
@@ -74,4 +75,33 @@ fn docker_and_buildkit_in_a_docker_container_work_with_the_views() {
     );
     let by = |runtime: &str| stand.run(&format!("{usual} --runtime {runtime}"), &script("docker"));
     assert_same(&by("lxcfs"), &by("runc"), "the runtime");
+}
+
+#[test]
+fn podman_in_containers_works_with_the_views() {
+    let stand = match podman::Stand::new("crun") {
+        Ok(stand) => stand,
+        Err(why) => skip!("{why}"),
+    };
+    let _turn = beside_others();
+    let _daemon = stand.views.start();
+    let scripts = tempfile::tempdir().expect("a directory");
+    let usual = format!(
+        "{} -m 512m --privileged --security-opt unmask=ALL --tmpfs /tmp:exec --tmpfs /run",
+        volumes(scripts.path())
+    );
+    let by = |line: &str| stand.run("", &format!("{usual} {line}"), &script("podman"));
+    assert_same(&by("--device lxcfs.rs/view=all"), &by(""), "in podman");
+
+    let (stand, _docker) = match Stand::get() {
+        Ok(stand) => stand,
+        Err(why) => skip!("{why}"),
+    };
+    let _daemon = stand.views.start();
+    let usual = format!(
+        "{} -m 512m --privileged --tmpfs /tmp:exec --tmpfs /run",
+        volumes(scripts.path())
+    );
+    let by = |runtime: &str| stand.run(&format!("{usual} --runtime {runtime}"), &script("podman"));
+    assert_same(&by("lxcfs"), &by("runc"), "in Docker");
 }
