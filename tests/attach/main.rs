@@ -33,6 +33,7 @@ mod oci;
 mod podman;
 mod running;
 mod running_engines;
+mod running_services;
 mod services;
 mod shown;
 mod units;
