@@ -6,14 +6,16 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::common::docker::{Image, options};
 use crate::common::figures::{cpuinfo_ids, keyed};
-use crate::common::{Daemon, beside_others, skip};
+use crate::common::{Daemon, beside_others, patience, skip, wait_for};
 use crate::docker::Stand;
 use crate::formats::{printed, stopped};
 use crate::habits::PROGRAMS;
 use crate::lxc::{self, Setup, USERNS};
 use crate::nspawn;
 use crate::podman;
+use crate::running::attach;
 use crate::shown::LIMIT_KB;
 use crate::views::Views;
 
@@ -248,7 +250,7 @@ fn protected_units_in_a_docker_container_start_with_the_views() {
         Err(why) => skip!("{why}"),
     };
     let _turn = beside_others();
-    let _daemon = stand.views.start();
+    let daemon = stand.views.start();
     let system = System::new();
     // Its own cgroups, as systemd mounts them.
     let script = format!("umount -R /sys/fs/cgroup; {}", script());
@@ -263,7 +265,21 @@ fn protected_units_in_a_docker_container_start_with_the_views() {
             let ran = stand.run(&format!("{usual} {cover} --runtime {runtime}"), &script);
             system.take(&format!("{ran:?}"))
         };
-        assert_right(&shown("lxcfs"), &shown("runc"), cover);
+        let without = shown("runc");
+        assert_right(&shown("lxcfs"), &without, cover);
+
+        let line = format!("{usual} {cover} --runtime runc -m 50m --cpus 1");
+        let waits = format!("while ! test -e /results/go; do sleep 0.1; done; {script}");
+        let argv = ["sh", "-c", &waits];
+        let container = stand
+            .docker
+            .container_running(Image::Busybox, &options(&line), &argv);
+        attach(&daemon, &container.inside().init.to_string()).ok();
+        fs::write(system.place("results").join("go"), "").expect("a file");
+        let is_done =
+            || fs::read(system.place("results").join("all")).is_ok_and(|text| !text.is_empty());
+        wait_for(patience(60), || is_done().then_some(()));
+        assert_right(&system.take("attach"), &without, cover);
     }
 }
 
