@@ -256,7 +256,7 @@ fn protected_units_in_a_docker_container_start_with_the_views() {
     let script = format!("umount -R /sys/fs/cgroup; {}", script());
     let usual = format!(
         "--cap-add SYS_ADMIN --cap-add SYS_PTRACE --cap-add NET_ADMIN --cap-add SYS_BOOT --cap-add SYSLOG \
-         --security-opt seccomp=unconfined --cgroupns private --tmpfs /run --tmpfs /tmp -e container=docker {}",
+         --security-opt seccomp=unconfined --security-opt apparmor=unconfined --cgroupns private --tmpfs /run --tmpfs /tmp -e container=docker {}",
         system.volumes()
     );
     // systemd mounts for its services where the engine covers something, or nothing.

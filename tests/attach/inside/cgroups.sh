@@ -1,4 +1,3 @@
-#!/bin/sh
 # Mounts the container's own cgroups, for an engine in it.
 umount -l /sys/fs/cgroup
 if grep -q '^[1-9]' /proc/self/cgroup; then

@@ -7,8 +7,6 @@ if [ "$1" = rootless ]; then
 	ln -s /bin/true /tmp/bin/rootlesskit-docker-proxy
 	export PATH=$PATH:/tmp/bin ROOTLESSKIT_STATE_DIR=/tmp ROOTLESSKIT_PARENT_EUID=0 XDG_RUNTIME_DIR=/tmp
 	option=--rootless
-else
-	/inside/cgroups.sh
 fi
 dockerd $option --bridge=none --iptables=false --ip6tables=false --storage-driver vfs --data-root /tmp/docker \
 	--exec-root /tmp/exec --pidfile /tmp/pid --host $DOCKER_HOST >/tmp/log 2>&1 &

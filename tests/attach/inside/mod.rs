@@ -33,7 +33,7 @@ pub fn volumes(dir: &Path) -> String {
 /// What `engine` does in a container, with root in it and without, as the last of these.
 pub fn script(engine: &str) -> String {
     format!(
-        "export PATH=/bin:/usr/bin:/usr/sbin; sh /inside/rootless.sh sh /inside/{engine}.sh rootless; \
+        "export PATH=/bin:/usr/bin:/usr/sbin; sh /inside/cgroups.sh; sh /inside/rootless.sh sh /inside/{engine}.sh rootless; \
          sh /inside/{engine}.sh root"
     )
 }
@@ -70,7 +70,7 @@ fn docker_and_buildkit_in_a_docker_container_work_with_the_views() {
     let scripts = tempfile::tempdir().expect("a directory");
     let usual = format!(
         "{} -m 512m --cap-add SYS_ADMIN --cap-add NET_ADMIN --cap-add SYS_PTRACE --cgroupns private \
-         --security-opt seccomp=unconfined --security-opt systempaths=unconfined --tmpfs /tmp:exec --tmpfs /run",
+         --security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined --tmpfs /tmp:exec --tmpfs /run",
         volumes(scripts.path())
     );
     let by = |runtime: &str| stand.run(&format!("{usual} --runtime {runtime}"), &script("docker"));
