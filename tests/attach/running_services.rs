@@ -1,7 +1,9 @@
 //! Services in a container that runs already: systemd gives those with `PrivateTmp=` and the like mounts of their own.
 
+use std::process::Command;
+
 use crate::common::mounts::wait_until_it_sleeps;
-use crate::common::{Daemon, Inside, beside_others, patience, wait_for};
+use crate::common::{Daemon, Inside, beside_others, children, patience, wait_for};
 use crate::running::{assert_has_views, assert_sees_host, attach, cell, lxcfs, own_mounts, result};
 
 /// Makes mounts of its own for a process, which is called by a number of seconds.
@@ -44,8 +46,27 @@ fn services_with_mounts_of_their_own_get_the_views_and_lose_them() {
         }
     };
     let services = [service(0), service(1)];
-    let inner = service(2);
-    let before = own_mounts(inner.init);
+    let inner = service(2).init;
+    // In a pod others can have the same pid namespace.
+    let mut other = Command::new("nsenter");
+    other.args(["--target", &cell.init.to_string(), "--pid", "--no-fork"]);
+    let mut other = other
+        .args([
+            "unshare",
+            "--fork",
+            "--mount",
+            "--kill-child",
+            "sleep",
+            "1004",
+        ])
+        .spawn()
+        .expect("a process");
+    let outer = i32::try_from(other.id()).expect("a pid");
+    let neighbour =
+        wait_for(patience(10), || children(outer).first().copied()).expect("a neighbour");
+    wait_until_it_sleeps(neighbour);
+    let mounts = || [inner, neighbour].map(own_mounts);
+    let before = mounts();
     let word = cell.init.to_string();
     for _ in 0..2 {
         let ran = attach(&daemon, &word);
@@ -53,8 +74,9 @@ fn services_with_mounts_of_their_own_get_the_views_and_lose_them() {
         for inside in &services {
             assert_has_views(inside, 64);
         }
-        assert_eq!(own_mounts(inner.init), before);
+        assert_eq!(mounts(), before);
     }
+    let _ = (other.kill(), other.wait());
     let attached = services.each_ref().map(|inside| own_mounts(inside.init));
     attach(&daemon, &word).ok();
     assert_eq!(

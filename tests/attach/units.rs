@@ -23,12 +23,11 @@ use crate::views::Views;
 const SYSTEMD: &str = "/usr/lib/systemd/systemd";
 
 /// What protects services, and leaves them the `/proc` of the container.
-const KEEPING: [&str; 16] = [
+const KEEPING: [&str; 15] = [
     "DynamicUser=yes",
     "PrivateDevices=yes",
     "PrivateIPC=yes",
     "PrivateMounts=yes",
-    "PrivateNetwork=yes",
     "PrivateTmp=yes",
     "PrivateUsers=yes",
     "ProtectClock=yes",
@@ -43,8 +42,9 @@ const KEEPING: [&str; 16] = [
 ];
 
 /// What has systemd mount a `/proc` or a `/sys` for the service alone, at least in some versions.
-const RENEWING: [&str; 7] = [
+const RENEWING: [&str; 8] = [
     "MountAPIVFS=yes",
+    "PrivateNetwork=yes",
     "PrivatePIDs=yes",
     "ProcSubset=pid",
     "ProtectControlGroups=yes",
