@@ -1,7 +1,7 @@
 //! From a reader to its container, and what is kept for each container.
 
 pub mod apportion;
-mod boundary;
+pub(crate) mod boundary;
 mod counter;
 pub mod cpu_time;
 mod cpus_shown;
