@@ -58,10 +58,16 @@ is_version() {
     [ "$(printf '%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]
 }
 
+# apt_command PACKAGE...: the command that installs them, for the user who called.
+apt_command() {
+    local sudo='sudo '
+    ((EUID)) || [ "${SUDO_USER:-}" ] || sudo=
+    echo "${sudo}apt-get update && ${sudo}apt-get install -y $*"
+}
+
 # The command that installs a Rust that is new enough.
 rust_command() {
-    local least=$1 sudo='sudo ' release='' first='' curl=''
-    ((EUID)) || [ "${SUDO_USER:-}" ] || sudo=
+    local release='' first='' curl=''
     if "${as_builder[@]}" sh -c 'command -v rustup' >/dev/null; then
         echo "rustup default stable && rustup update stable"
         return
@@ -74,11 +80,11 @@ rust_command() {
         ubuntu*) first=25.10 ;;
     esac
     if [ "$first" ] && is_version "${release#* }" "$first"; then
-        echo "${sudo}apt-get update && ${sudo}apt-get install -y cargo"
+        apt_command cargo
         return
     fi
     if command -v apt-get >/dev/null && { ! command -v curl >/dev/null || ! command -v cc >/dev/null; }; then
-        curl="${sudo}apt-get update && ${sudo}apt-get install -y curl gcc && "
+        curl="$(apt_command curl gcc) && "
     fi
     echo "${curl}curl --proto =https -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal"
 }
@@ -88,16 +94,16 @@ need_rust() {
     local least found
     find_builder
     least=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
-    found=$("${as_builder[@]}" rustc --version 2>/dev/null | cut -d' ' -f2)
+    found=$("${as_builder[@]}" rustc --version 2>/dev/null | cut -d' ' -f2) || true
     if [ -z "$found" ] || ! "${as_builder[@]}" cargo --version >/dev/null 2>&1; then
         fail "Rust $least or newer is missing; this installs it:
-    $(rust_command "$least")"
+    $(rust_command)"
     elif ! is_version "$found" "$least"; then
         fail "Rust $found is too old, it takes $least; this installs a newer one:
-    $(rust_command "$least")"
+    $(rust_command)"
     fi
     command -v cc >/dev/null || fail "a C compiler is missing, which Rust needs to link; this installs it:
-    apt-get install -y gcc"
+    $(apt_command gcc)"
 }
 
 # Cargo as the owner of the checkout.

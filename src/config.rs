@@ -287,6 +287,18 @@ mod tests {
     }
 
     #[test]
+    fn all_options_are_in_the_texts_for_people() {
+        let options = Options::default().to_string();
+        for option in options.split(", ") {
+            let key = option.split(' ').next().unwrap();
+            let line = format!("\n{key} = ");
+            assert!(include_str!("../README.md").contains(&line), "{key}");
+            let page = include_str!("../packaging/man/tail.1");
+            assert!(page.replace("\\-", "-").contains(&line), "{key}");
+        }
+    }
+
+    #[test]
     fn only_the_default_file_may_be_missing() {
         let missing = Path::new("/nonexistent/lxcfs.toml");
         let error = read(Some(missing)).unwrap_err().to_string();

@@ -13,6 +13,8 @@ use clap::Parser;
 use crate::attach::INSTALLED;
 use crate::cli::{Cli, Command, DaemonArgs};
 use crate::host::process::Proc;
+use crate::ops::control;
+use crate::ops::protocol::{Request, Status, StatusRequest};
 use crate::places::trust::{self, Trust};
 use crate::session::held;
 use crate::session::in_force::{InForce, State};
@@ -38,6 +40,8 @@ pub struct Daemon {
     pub mountpoint: PathBuf,
     /// The file that it was told to read its configuration from.
     pub config: Option<PathBuf>,
+    /// Where its control socket is.
+    pub runtime_dir: PathBuf,
 }
 
 impl Daemon {
@@ -82,6 +86,7 @@ impl Daemon {
             options: words.get(1..words.len() - 1).unwrap_or_default().join(" "),
             mountpoint: resolved(&base.join(args.mountpoint.as_ref()?)),
             config: args.config.as_ref().map(|path| base.join(path)),
+            runtime_dir: base.join(&args.runtime_dir),
             args,
         })
     }
@@ -105,6 +110,17 @@ impl Daemon {
     #[must_use]
     pub fn state(&self, proc: &Proc) -> Option<State> {
         self.in_force(proc)?.state()
+    }
+
+    /// What it answers on its control socket; `None` if it does not, or is of a version that is
+    /// not asked that.
+    #[must_use]
+    pub fn status(&self) -> Option<Status> {
+        let socket = control::path(&self.runtime_dir);
+        let status: Option<Status> =
+            control::ask(&socket, Request::Status(StatusRequest {})).ok()?;
+        // Daemons that share a directory have one socket.
+        status.filter(|status| status.pid == self.pid)
     }
 
     /// Whether another file lies by now where its program was: a newer version.

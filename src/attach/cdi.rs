@@ -14,6 +14,11 @@ use super::{Binding, Part, VIEW};
 /// The lowest that has all that is used here: engines refuse higher ones than they know.
 const VERSION: &str = "0.5.0";
 
+/// The one that packages bring as an example. It is for all hosts: what a kernel can be built
+/// without is left to the hook, since a mount whose source is missing keeps a container from
+/// starting.
+pub const PACKAGED: &str = include_str!("../../share/cdi/lxcfs.json");
+
 /// Engines start containers with and without user namespaces alike.
 const STAGE: Stage = Stage::CreateRuntime;
 
@@ -76,8 +81,7 @@ mod tests {
     use super::*;
     use crate::attach::{USUAL, bindings};
 
-    /// What a kernel can be built without. In the file that is for all hosts it is left to
-    /// the hook, since a mount whose source is missing keeps a container from starting.
+    /// What a kernel can be built without.
     const NOT_EVERYWHERE: [&str; 3] = ["proc/diskstats", "proc/slabinfo", "proc/swaps"];
 
     #[test]
@@ -90,8 +94,7 @@ mod tests {
         });
         let usual = (Path::new(USUAL), Path::new("/usr/bin/lxcfs"));
         let expected = specification(&everywhere, usual.0, false, usual.1).unwrap();
-        let text = include_str!("../../share/cdi/lxcfs.json");
-        assert_eq!(text, format!("{expected:#}\n"));
+        assert_eq!(PACKAGED, format!("{expected:#}\n"));
     }
 
     #[test]

@@ -11,8 +11,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use anyhow::Context;
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
+use nix::mount::{MntFlags, umount2};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, SYSFS_MAGIC, statfs};
 
 use super::within::within;
@@ -21,6 +20,7 @@ use crate::host::process::Proc;
 use crate::parse::mountinfo::Line;
 use crate::places::source::resolve;
 use crate::session::mount::FS_TYPE;
+use crate::sys::apart::unshare_mounts;
 
 /// LXC's mount hook lays directories of `proc` over the container's own, so this one, of
 /// which there is a single file, would hide the others.
@@ -81,12 +81,7 @@ fn is_covered(mountpoint: &Path) -> anyhow::Result<bool> {
 
 /// Takes each lxcfs away that is mounted there, in a mount namespace that only this process is in.
 fn uncover(mountpoint: &Path) -> anyhow::Result<()> {
-    let apart = || {
-        unshare(CloneFlags::CLONE_NEWNS)?;
-        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-        mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
-    };
-    apart().context("cannot make a mount namespace")?;
+    unshare_mounts().context("cannot make a mount namespace")?;
     while is_covered(mountpoint)? {
         umount2(mountpoint, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)
             .with_context(|| format!("cannot look under {}", mountpoint.display()))?;

@@ -35,7 +35,8 @@ pub fn attach(args: &AttachArgs) -> anyhow::Result<ExitCode> {
         let repaired = remount::run_in(target.inode, &source, &proc)?;
         let mut lines: Vec<_> = repaired.into_iter().filter_map(of_repair).collect();
         let attached = running::attach(&target, &source, &bindings(&args.views.only), &proc)?;
-        let is_new = |line: &Line| !lines.iter().any(|(path, ..)| *path == line.0);
+        let is_same = |path: &Path, other: &Path| shown(path) == shown(other);
+        let is_new = |line: &Line| !lines.iter().any(|(path, ..)| is_same(path, &line.0));
         let more: Vec<_> = of_outcomes(attached).filter(is_new).collect();
         lines.extend(more);
         Ok(said(lines, "nothing to attach"))

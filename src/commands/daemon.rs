@@ -3,7 +3,7 @@
 //! This is the holder's process. What it knows how to do without the files of the system is
 //! in [`crate::session::holder`].
 
-use std::ffi::{CStr, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use nix::errno::Errno;
-use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 use sd_notify::NotifyState;
@@ -46,9 +45,6 @@ const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 /// What a service manager tells the process that it started, and no child of it.
 const MANAGERS_VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_PID", "FDSTORE"];
 
-/// The name of the process, by which others look for it.
-const NAME: &CStr = c"lxcfs";
-
 /// Variable that tells a daemon that takes over that SIGUSR2 has switched the views off.
 const VIEWS_OFF: &str = "LXCFS_VIEWS_OFF";
 
@@ -64,8 +60,6 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
         bail!("only root can mount for all users; run it as root");
     }
     let inherited = exec::inherited().context("cannot take over the fds handed to this process")?;
-    // One that was executed as /proc/self/exe has another name.
-    prctl::set_name(NAME).context("cannot set the name of this process")?;
     let installed = installed::path()?;
     compatible::report(args);
     holder::block_signals().context("cannot block signals")?;

@@ -33,6 +33,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use nix::fcntl::OFlag;
+use nix::sys::prctl;
 
 use self::pin::Place;
 use crate::attach::fallback;
@@ -63,6 +64,7 @@ impl From<anyhow::Error> for Failure {
 pub fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
     logging::init(cli);
     logging::log_panics();
+    name_process(cli.command.as_ref());
     match &cli.command {
         None => Ok(daemon::run(&cli.daemon)?),
         Some(Command::Run(args)) => run::run(args),
@@ -96,6 +98,20 @@ pub fn dispatch(cli: &Cli) -> Result<ExitCode, Failure> {
             let (mountpoint, minor) = (mountpoint.clone(), *minor);
             Ok(pin::run(&Place { mountpoint, minor })?)
         }
+    }
+}
+
+/// Gives this process the name by which others look for it, since one that was executed as
+/// `/proc/self/exe` is called `exe`. Whoever sends signals to `lxcfs` means the holder.
+fn name_process(command: Option<&Command>) {
+    let name = match command {
+        Some(Command::Serve(_)) => c"lxcfs-server",
+        None => c"lxcfs",
+        Some(_) if prctl::get_name().is_ok_and(|name| name.as_c_str() == c"exe") => c"lxcfs",
+        Some(_) => return,
+    };
+    if let Err(errno) = prctl::set_name(name) {
+        log::debug!("cannot set the name of this process: {errno}");
     }
 }
 

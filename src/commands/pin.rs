@@ -32,6 +32,8 @@ use crate::sys::process;
 const IDLE: Duration = Duration::from_secs(5);
 /// It opens a file within this time, or is stuck.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Whoever opens a file waits for no longer.
+const LATE: Duration = Duration::from_millis(500);
 /// After a child that failed nothing is pinned for this time.
 const PAUSE: Duration = Duration::from_secs(10);
 /// After so many in a row nothing is pinned any more.
@@ -172,7 +174,7 @@ impl Keeper {
             self.opener = Some(opener);
         }
         let opener = self.opener.as_ref().context("there is no process")?;
-        opener.pin(inode, path)
+        opener.pin(inode, path, || self.pins.wait_no_longer())
     }
 
     fn end_opener(&mut self) {
@@ -240,17 +242,22 @@ impl Opener {
         })
     }
 
-    fn pin(&self, inode: u64, path: &str) -> anyhow::Result<Result<(), Errno>> {
+    /// What the child says to the path. `be_late` is called if that takes long.
+    fn pin(
+        &self,
+        inode: u64,
+        path: &str,
+        be_late: impl FnOnce(),
+    ) -> anyhow::Result<Result<(), Errno>> {
         let order = [&inode.to_ne_bytes(), path.as_bytes()].concat();
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         send(self.orders.as_raw_fd(), &order, flags)
             .context("the process that opens files ended")?;
-        let timeout = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
-        let mut answers = [PollFd::new(self.orders.as_fd(), PollFlags::POLLIN)];
-        ensure!(
-            poll(&mut answers, timeout)? > 0,
-            "the process that opens files does not answer"
-        );
+        let has_answer = self.answers_within(LATE)? || {
+            be_late();
+            self.answers_within(PATIENCE)?
+        };
+        ensure!(has_answer, "the process that opens files does not answer");
         let mut said = [0; 4];
         let length = recv(self.orders.as_raw_fd(), &mut said, MsgFlags::MSG_DONTWAIT)?;
         ensure!(
@@ -261,6 +268,12 @@ impl Opener {
             0 => Ok(()),
             errno => Err(Errno::from_raw(errno)),
         })
+    }
+
+    fn answers_within(&self, time: Duration) -> Result<bool, Errno> {
+        let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
+        let mut answers = [PollFd::new(self.orders.as_fd(), PollFlags::POLLIN)];
+        Ok(poll(&mut answers, timeout)? > 0)
     }
 }
 

@@ -18,6 +18,7 @@ use crate::container::Journal;
 use crate::container::load::PERIOD_NSEC;
 use crate::fs::{Death, Ledger, LxcFs, Pins, Polls, SysTree, TriggerFiles, Views};
 use crate::ops;
+use crate::ops::status::Facts;
 use crate::session::control::{self, Control, Order, Sign};
 use crate::session::held::Held;
 use crate::session::mount::Mount;
@@ -104,6 +105,9 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
     };
     let ledger =
         Ledger::resume(&held.ledger, death).context("cannot use the memory of open files")?;
+    let facts = Facts {
+        resends_interrupted: held.resends_interrupted(),
+    };
     let terms = held.terms.try_clone()?;
     let refused = terms.polls_are_refused();
     let files = TriggerFiles {
@@ -139,7 +143,7 @@ pub fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
     )?;
     watch(threads, Arc::clone(&control))?;
     keep_house(Arc::clone(&views))?;
-    answer_operators(&args.runtime_dir, Arc::clone(&views))?;
+    answer_operators(&args.runtime_dir, Arc::clone(&views), facts)?;
     loop {
         match control.next_order(pid)? {
             Order::Toggle => {
@@ -301,10 +305,12 @@ fn keep_house(views: Arc<Views>) -> anyhow::Result<()> {
 }
 
 /// Answers on the control socket. Readers are served without it, too.
-fn answer_operators(runtime_dir: &Path, views: Arc<Views>) -> anyhow::Result<()> {
+fn answer_operators(runtime_dir: &Path, views: Arc<Views>, facts: Facts) -> anyhow::Result<()> {
     let path = ops::control::path(runtime_dir);
     match ops::control::listen(&path) {
-        Ok(listener) => spawn("control", move || ops::control::serve(&listener, &views)),
+        Ok(listener) => spawn("control", move || {
+            ops::control::serve(&listener, &views, &facts);
+        }),
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
             log::info!(
                 "another lxcfs has {}; give this one its own --runtime-dir to ask it",

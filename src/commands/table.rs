@@ -1,5 +1,6 @@
 //! Tables for people.
 
+use std::ffi::OsStr;
 use std::fmt::Display;
 use std::path::Path;
 
@@ -54,9 +55,19 @@ fn cells<O: Display>(row: &Row<O>) -> [String; 4] {
     ]
 }
 
-/// A path of a container, which may be up to no good with a terminal.
+/// A path of a container, which may be up to no good with a terminal. Disks go by the link that
+/// people know.
 pub fn shown(path: &Path) -> String {
+    let disk = disk(path).map(|name| Path::new("/sys/block").join(name));
+    let path = disk.as_deref().unwrap_or(path);
     path.to_string_lossy().escape_debug().to_string()
+}
+
+/// The name of the disk whose directory in sysfs this is.
+fn disk(path: &Path) -> Option<&OsStr> {
+    let parent = path.parent()?;
+    let is_disk = parent.starts_with("/sys/devices") && parent.ends_with("block");
+    path.file_name().filter(|_| is_disk)
 }
 
 #[cfg(test)]
@@ -87,6 +98,22 @@ mod tests {
         let expected = "CONTAINER  PID  PATH  RESULT\n\
                         -            7  -     not repaired: why\n";
         assert_eq!(of_rows(&[row]), expected);
+    }
+
+    #[test]
+    fn a_disk_has_one_name_wherever_its_directory_is() {
+        for (path, expected) in [
+            ("/sys/block/vda", "/sys/block/vda"),
+            (
+                "/sys/devices/pci0000:00/0000:00:02.0/virtio1/block/vda",
+                "/sys/block/vda",
+            ),
+            ("/sys/devices/virtual/block/zram0", "/sys/block/zram0"),
+            ("/sys/devices/system/cpu", "/sys/devices/system/cpu"),
+            ("/srv/block/vda", "/srv/block/vda"),
+        ] {
+            assert_eq!(shown(Path::new(path)), expected);
+        }
     }
 
     #[test]

@@ -118,6 +118,7 @@ impl Journal {
                 }
             }
         }
+        store.shrink();
     }
 }
 

@@ -5,6 +5,7 @@ pub mod apportion;
 mod counter;
 pub mod cpu_time;
 mod cpus_shown;
+mod disks;
 pub(crate) mod fallback;
 pub(crate) mod inits;
 mod journal;
@@ -25,7 +26,6 @@ pub use self::fallback::report_unknown;
 pub use self::journal::Journal;
 pub use self::tasks::Tasks;
 
-use self::apportion::Disk;
 use self::cpu_time::Cpu;
 use self::cpus_shown::KnownCpus;
 use self::inits::{Init, Inits};
@@ -33,15 +33,13 @@ use self::journal::stored::Stored;
 use self::journal::{Owner, Record};
 use self::load::Load;
 use self::state::{KeptLoad, State};
-use self::tasks::TaskCount;
+use self::tasks::{Question, TaskCount};
 use crate::cgroup::account::CpuUsage;
 use crate::cgroup::{Cgroup, Error, FdBudget};
-use crate::freshness::{Cached, Moment, validity};
+use crate::freshness::{Cached, Moment};
 use crate::host::Host;
-use crate::host::mounts::Extent;
 use crate::host::process::Proc;
 use crate::parse::cpu_list::CpuSet;
-use crate::parse::diskstats::Device;
 use crate::parse::keyed::DeviceNumber;
 use crate::parse::pressure::{Pressure, Resource};
 use crate::sys::clock::boottime_nsec;
@@ -249,56 +247,17 @@ impl Container {
         Ok(activity)
     }
 
-    /// What the container did on each of the host's disks. `age_nsec` is its age.
-    ///
-    /// # Errors
-    /// [`Gone`] when the cgroup has been removed.
-    pub fn disks(&self, host: &[Device], age_nsec: u64) -> Result<Vec<Disk>, Gone> {
-        let io = self.or_last(self.cgroup.io(), "I/O", |state| &mut state.io)?;
-        let mut state = self.state.lock();
-        state.is_unsaved = true;
-        let disks = io.into_iter().filter_map(|io| {
-            let number = (io.major, io.minor);
-            let device = host
-                .iter()
-                .find(|device| (device.major, device.minor) == number)?;
-            let time = state.disk_times.entry(number).or_default();
-            time.advance(age_nsec / 1_000_000, device, &io);
-            Some(Disk {
-                io,
-                time: time.msec(),
-            })
-        });
-        let disks = disks.collect();
-        drop(state);
-        self.save();
-        Ok(disks)
-    }
-
-    /// The disks that back the mounts of the container, as the thread `reader` sees them.
-    pub fn backing_disks(&self, host: &Host, reader: i32, now: Moment) -> Arc<[DeviceNumber]> {
-        if let Some(known) = &*self.backing.lock() {
-            if let Some(disks) = known.fresh(now, validity::BACKING_DISKS) {
-                return Arc::clone(disks);
-            }
-        }
-        let (mut disks, extent) = host.disks_of_mounts(reader);
-        let mut known = self.backing.lock();
-        if let (Extent::Part, Some(before)) = (extent, &*known) {
-            let missed = before.value().iter().filter(|disk| !disks.contains(disk));
-            disks.extend(missed.copied().collect::<Vec<_>>());
-        }
-        let disks: Arc<[_]> = disks.into();
-        *known = Some(Cached::new(Arc::clone(&disks), now));
-        disks
-    }
-
     /// The container's threads, as the thread `reader` of it sees them.
     ///
     /// # Errors
     /// [`Gone`] when the cgroup has been removed.
     pub fn tasks(&self, host: &Host, reader: i32, now: Moment) -> Result<Tasks, Gone> {
-        let read = self.tasks.get(&self.cgroup, &host.proc, reader, now);
+        let read = self.tasks.get(Question {
+            cgroup: &self.cgroup,
+            proc: &host.proc,
+            reader,
+            now,
+        });
         self.or_last(read, "threads", |state| &mut state.tasks)
     }
 

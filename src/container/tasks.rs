@@ -128,6 +128,18 @@ struct Costly {
     serves: Validity,
 }
 
+/// Whose threads are asked for, and by whom.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Question<'a> {
+    pub(super) cgroup: &'a Cgroup,
+    pub(super) proc: &'a Proc,
+    /// The thread that waits for this very answer: the kernel's own file would be read by a
+    /// running thread, so it is left to the caller. 0 if nobody waits.
+    pub(super) reader: i32,
+    /// The present moment.
+    pub(super) now: Moment,
+}
+
 /// What changes when a thread runs, comes or goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Mark {
@@ -165,7 +177,13 @@ impl TaskCount {
                 return Ok(active);
             }
         }
-        let active = self.get(cgroup, proc, 0, Clock::default().now())?.active();
+        let question = Question {
+            cgroup,
+            proc,
+            reader: 0,
+            now: Clock::default().now(),
+        };
+        let active = self.get(question)?.active();
         *self.ticked.lock() = mark.map(|mark| (mark, active));
         Ok(active)
     }
@@ -187,23 +205,16 @@ impl TaskCount {
     /// The threads as they are now. Where there are many, their states may be a little
     /// older, and where it is costly to count them their number too, so that frequent readers do
     /// not cost more than others.
-    /// The `reader` waits for this very answer: the kernel's own file would be read by a running
-    /// thread, so it is left to the caller.
-    pub(super) fn get(
-        &self,
-        cgroup: &Cgroup,
-        proc: &Proc,
-        reader: i32,
-        now: Moment,
-    ) -> Result<Tasks, Error> {
-        if let Some(tasks) = self.as_listed(cgroup, reader, now) {
+    pub(super) fn get(&self, question: Question<'_>) -> Result<Tasks, Error> {
+        let now = question.now;
+        if let Some(tasks) = self.as_listed(question) {
             return Ok(tasks);
         }
         if let Some(tasks) = self.counted_lately(now) {
             return Ok(tasks);
         }
         let used_nsec = thread_cpu_nsec();
-        let tasks = self.count(cgroup, proc, reader, now)?;
+        let tasks = self.count(question)?;
         self.note_cost(tasks, thread_cpu_nsec().saturating_sub(used_nsec), now);
         Ok(tasks)
     }
@@ -226,13 +237,13 @@ impl TaskCount {
         *self.costly.lock() = (used_nsec > COSTLY_NSEC).then_some(costly);
     }
 
-    fn count(
-        &self,
-        cgroup: &Cgroup,
-        proc: &Proc,
-        reader: i32,
-        now: Moment,
-    ) -> Result<Tasks, Error> {
+    fn count(&self, question: Question<'_>) -> Result<Tasks, Error> {
+        let Question {
+            cgroup,
+            proc,
+            reader,
+            now,
+        } = question;
         let threads = cgroup.threads()?;
         let latest = *self.latest.lock();
         let known = latest.and_then(|known| known.fresh(now, validity::THREAD_STATES).copied());
@@ -252,12 +263,13 @@ impl TaskCount {
 
     /// The threads that were listed before, if these are still all there are. To count them takes
     /// one system call, to list them four.
-    fn as_listed(&self, cgroup: &Cgroup, reader: i32, now: Moment) -> Option<Tasks> {
+    fn as_listed(&self, question: Question<'_>) -> Option<Tasks> {
+        let now = question.now;
         if !self.files.has_listed(now) {
             return None;
         }
-        let count = cgroup.thread_count().ok()??;
-        let stats = self.files.stats_of_listed(count, reader, now)?;
+        let count = question.cgroup.thread_count().ok()??;
+        let stats = self.files.stats_of_listed(count, question.reader, now)?;
         Some(States::of(stats).among(count))
     }
 }

@@ -241,10 +241,7 @@ fn say_pluggable(
         (true, false) => Line::note(format!(
             "{name} {version} gives pods the views by a plugin, which does not run"
         ))
-        .by(format!(
-            "setsid -f {} < /dev/null > /dev/null 2>&1",
-            words.with_views("nri")
-        )),
+        .by(Words::in_background(&words.with_views("nri"))),
         (false, _) => Line::note(format!(
             "{name} {version} gives pods the views by NRI, which is off; turn it on with {switch}"
         )),

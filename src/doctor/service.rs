@@ -7,6 +7,7 @@ use std::path::PathBuf;
 pub use self::look::gather;
 use super::Line;
 use super::words::{Words, quoted};
+use crate::ops::protocol::UnmatchedRule;
 
 /// What is mounted where the views should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,6 +42,10 @@ pub struct Daemon {
     pub views_off: bool,
     /// Whether it lacks the right to look at all processes.
     pub is_blind: bool,
+    /// Whether its end by force can crash the kernel.
+    pub may_crash_kernel: bool,
+    /// Rules of its configuration that no process follows.
+    pub unmatched: Vec<UnmatchedRule>,
     /// Those of its processes that have been stopped.
     pub stopped: Vec<i32>,
 }
@@ -115,6 +120,7 @@ pub fn lines(facts: &Facts, words: &Words) -> Vec<Line> {
     let unit = unit.filter(|_| !facts.is_served_from_outside());
     lines.extend(unit.map(of_unit).unwrap_or_default());
     lines.extend(facts.config.as_ref().map(|config| of_config(config, facts)));
+    lines.extend(facts.daemon.as_ref().and_then(of_rules));
     lines.extend(of_others(&facts.others));
     lines
 }
@@ -139,8 +145,8 @@ fn of_others(others: &[(PathBuf, Mounted)]) -> Vec<Line> {
         [] => {}
         [path] => lines.push(Line::note(format!("another lxcfs is mounted at {path}"))),
         [path, rest @ ..] => lines.push(Line::note(format!(
-            "others are mounted at {path} and {} other places",
-            rest.len()
+            "{} others are mounted, one of them at {path}",
+            rest.len() + 1
         ))),
     }
     lines
@@ -232,14 +238,24 @@ fn program(facts: &Facts, words: &Words) -> Vec<Line> {
              shown the figures of their own cgroup; start it with all capabilities of root",
         ));
     }
-    if daemon.is_outdated {
-        let command = if words.has_unit {
-            "systemctl reload lxcfs".to_owned()
-        } else {
-            take_over(daemon)
-        };
+    let reload = if words.has_unit {
+        "systemctl reload lxcfs".to_owned()
+    } else {
+        take_over(daemon)
+    };
+    if daemon.may_crash_kernel {
         lines.push(
-            Line::note("another version of its program is installed and can take over").by(command),
+            Line::mend(
+                "the kernel could not be kept from interrupting requests, and by its number can \
+                 crash when a server is killed meanwhile (CVE-2026-64265; Linux 6.12.96, 6.18.39 \
+                 and 7.1.4 are mended, and some kernels of distributions); this tries again",
+            )
+            .by(&reload),
+        );
+    }
+    if daemon.is_outdated {
+        lines.push(
+            Line::note("another version of its program is installed and can take over").by(&reload),
         );
     }
     if !daemon.options.is_empty() {
@@ -303,6 +319,21 @@ fn of_config(config: &Config, facts: &Facts) -> Line {
         }
         Config::Bad(why) => Line::mend(format!("{why}; no lxcfs can start with it")),
     }
+}
+
+/// Rules for containers that are yet to come are as good as those with a slip of the pen.
+fn of_rules(daemon: &Daemon) -> Option<Line> {
+    let shown =
+        |rule: &UnmatchedRule| format!("number {} (cgroup = {:?})", rule.number, rule.cgroup);
+    let shown: Vec<_> = daemon.unmatched.iter().map(shown).collect();
+    if shown.is_empty() {
+        return None;
+    }
+    Some(Line::note(format!(
+        "no container that runs is matched by these rules of the configuration: {}; \
+         lxcfs show NAME meminfo --explain prints the cgroup of a container",
+        shown.join(", ")
+    )))
 }
 
 #[cfg(test)]

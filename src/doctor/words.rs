@@ -12,6 +12,9 @@ const REPLACE: &str = "/usr/share/lxcfs/replace-lxcfs";
 /// Where LXCFS is mounted until it has been replaced.
 const OLD: &str = "/run/lxcfs-old";
 
+/// Where what no service manager has started logs to.
+const LOG: &str = "/var/log/lxcfs.log";
+
 /// What the commands are made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Words {
@@ -47,12 +50,17 @@ impl Words {
         }
         let Self { program, views, .. } = self;
         let pid_file = self.pid_file();
-        let start = format!("setsid -f {program}{pid_file} {views} < /dev/null > /dev/null 2>&1");
+        let start = Self::in_background(&format!("{program}{pid_file} {views}"));
         if prepare {
             format!("{program} prepare {views} && {start}")
         } else {
             start
         }
+    }
+
+    /// Starts what goes on after the shell has ended, and can be asked what happened.
+    pub fn in_background(command: &str) -> String {
+        format!("setsid -f {command} < /dev/null >> {LOG} 2>&1")
     }
 
     /// Starts lxcfs where something else is mounted.
@@ -173,7 +181,7 @@ pub mod tests {
         };
         assert_eq!(
             other.start(false),
-            "setsid -f lxcfs --pidfile '/run/lxcfs-srv-a b.pid' '/srv/a b' < /dev/null > /dev/null 2>&1"
+            "setsid -f lxcfs --pidfile '/run/lxcfs-srv-a b.pid' '/srv/a b' < /dev/null >> /var/log/lxcfs.log 2>&1"
         );
         assert_eq!(other.attach("web"), "lxcfs attach web --views '/srv/a b'");
         assert_eq!(other.remount(), "lxcfs remount '/srv/a b'");

@@ -36,7 +36,7 @@ const STINT: Duration = Duration::from_micros(200);
 const LONGEST_REST: Duration = Duration::from_millis(10);
 
 /// One of so many requests by readers that nobody knows is looked into.
-const SAMPLES: usize = 16;
+const SAMPLES: usize = 64;
 
 /// A request that takes longer is slow, and so is its container for a while. On a busy machine a
 /// thread can be kept from its work for some tens of milliseconds.

@@ -55,6 +55,8 @@ pub struct Pins {
 #[derive(Default)]
 struct Waiting {
     answers: HashMap<u64, Vec<Answer>>,
+    /// Whether the process that opens the files is taking too long: nobody waits for it now.
+    is_late: bool,
     /// `None` when nothing gets pinned.
     wishes: Option<Sender<Wish>>,
 }
@@ -136,8 +138,11 @@ impl Pins {
             _ => false,
         };
         if sent {
+            let is_late = waiting.is_late;
             let answers = waiting.answers.entry(inode).or_default();
-            return answers.push(Box::new(answer));
+            if !is_late {
+                return answers.push(Box::new(answer));
+            }
         }
         drop(waiting);
         answer();
@@ -155,6 +160,20 @@ impl Pins {
         self.pinned.read().contains(&inode)
     }
 
+    /// The process that opens the files is taking too long: until a wish has been fulfilled
+    /// nobody waits for one.
+    pub fn wait_no_longer(&self) {
+        let answers: Vec<_> = {
+            let mut waiting = self.waiting.lock();
+            waiting.is_late = true;
+            let answers = waiting.answers.values_mut();
+            answers.flat_map(std::mem::take).collect()
+        };
+        for answer in answers {
+            answer();
+        }
+    }
+
     /// A wish has been fulfilled, or cannot be: whoever waited for it is answered.
     pub fn conclude(&self, inode: u64, pinned: bool) {
         let answers = {
@@ -163,6 +182,7 @@ impl Pins {
                 // If that fails the next server opens the file once more.
                 let _ = (&self.list).write_all(&inode.to_ne_bytes());
             }
+            waiting.is_late = false;
             waiting.answers.remove(&inode)
         };
         for answer in answers.into_iter().flatten() {
@@ -237,6 +257,24 @@ mod tests {
         assert!(next.is_pinned(INODE) && !next.is_pinned(7));
         next.forget().unwrap();
         assert!(!next.is_pinned(INODE));
+    }
+
+    #[test]
+    fn nobody_waits_for_long_for_a_file_to_be_pinned() {
+        let pins = Pins::resume(list());
+        let opened = Counted(Arc::default());
+        let (_, wishes) = pins.enable();
+        while wishes.try_recv().is_ok() {}
+        opened.open(&pins);
+        pins.wait_no_longer();
+        assert_eq!(opened.answered(), 1);
+        opened.open(&pins);
+        assert_eq!(opened.answered(), 2);
+        assert!(wishes.try_recv().is_ok());
+        assert!(wishes.try_recv().is_err(), "wished for twice");
+        pins.conclude(INODE, false);
+        opened.open(&pins);
+        assert_eq!(opened.answered(), 2, "it is not late any more");
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod sys;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
 
@@ -20,7 +20,7 @@ use super::tree::ProcFile;
 use crate::cgroup::account::{Memory, Swap};
 use crate::cgroup::{FdBudget, Layout};
 use crate::container::apportion::Disk;
-use crate::container::policy::{Policy, Uptime};
+use crate::container::policy::{Policy, Rule, Uptime};
 use crate::container::{Activity, Gone, Journal};
 use crate::host::{Host, vantage};
 use crate::parse::cpu_list::CpuSet;
@@ -82,6 +82,13 @@ impl Views {
     #[must_use]
     pub fn are_on(&self) -> bool {
         !self.off.load(Ordering::Relaxed)
+    }
+
+    /// The operator's rules that are about no process that runs now, with their numbers. `None`
+    /// if that cannot be told until `deadline`.
+    #[must_use]
+    pub fn unmatched_rules(&self, deadline: Instant) -> Option<Vec<(usize, Rule)>> {
+        self.readers.unmatched_rules(deadline)
     }
 
     /// Has everything that is read from now on follow another policy.

@@ -12,4 +12,4 @@ pub mod vantage;
 
 pub use self::facts::{Host, PressureFile, page_kb};
 pub use self::nodes::NumaNode;
-pub use self::release::{is_since, kernel_is_since};
+pub use self::release::{is_since, kernel_is_since, resend_may_crash};

@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 
 use super::protocol::{Answer, Question, Request, VERSION};
 use super::show;
+use super::status::{self, Facts};
 use crate::fs::Views;
 
 /// The socket in the runtime directory.
@@ -65,9 +66,9 @@ pub fn remove(path: &Path) {
 }
 
 /// Answers clients for as long as the process lives.
-pub fn serve(listener: &UnixListener, views: &Views) {
+pub fn serve(listener: &UnixListener, views: &Views, facts: &Facts) {
     for client in listener.incoming() {
-        let served = client.and_then(|client| answer_client(&client, views));
+        let served = client.and_then(|client| answer_client(&client, views, facts));
         if let Err(error) = served {
             log::debug!("control socket: {error}");
             // A full table of fds is no reason to spin.
@@ -76,7 +77,7 @@ pub fn serve(listener: &UnixListener, views: &Views) {
     }
 }
 
-fn answer_client(client: &UnixStream, views: &Views) -> io::Result<()> {
+fn answer_client(client: &UnixStream, views: &Views, facts: &Facts) -> io::Result<()> {
     client.set_read_timeout(Some(PATIENCE))?;
     client.set_write_timeout(Some(PATIENCE))?;
     if getsockopt(client, PeerCredentials)?.uid() != 0 {
@@ -84,7 +85,7 @@ fn answer_client(client: &UnixStream, views: &Views) -> io::Result<()> {
     }
     let mut line = Vec::new();
     BufReader::new(client.take(MOST_QUESTION_BYTES)).read_until(b'\n', &mut line)?;
-    let answered = catch_unwind(AssertUnwindSafe(|| answer(&line, views)));
+    let answered = catch_unwind(AssertUnwindSafe(|| answer(&line, views, facts)));
     match answered {
         Ok(Ok(value)) => send(
             client,
@@ -102,7 +103,7 @@ fn answer_client(client: &UnixStream, views: &Views) -> io::Result<()> {
     }
 }
 
-fn answer(line: &[u8], views: &Views) -> anyhow::Result<serde_json::Value> {
+fn answer(line: &[u8], views: &Views, facts: &Facts) -> anyhow::Result<serde_json::Value> {
     let question: Question =
         serde_json::from_slice(line).context("the daemon does not understand the question")?;
     ensure!(
@@ -110,8 +111,10 @@ fn answer(line: &[u8], views: &Views) -> anyhow::Result<serde_json::Value> {
         "the daemon speaks version {VERSION} of the protocol, not {}",
         question.version
     );
-    let Request::Show(request) = question.request;
-    Ok(serde_json::to_value(show::show(views, &request)?)?)
+    Ok(match question.request {
+        Request::Show(request) => serde_json::to_value(show::show(views, &request)?)?,
+        Request::Status(_) => serde_json::to_value(status::status(views, facts))?,
+    })
 }
 
 fn refusal(sentence: &str) -> Answer<()> {

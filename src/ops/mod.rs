@@ -7,3 +7,4 @@
 pub mod control;
 pub mod protocol;
 pub mod show;
+pub mod status;

@@ -21,6 +21,34 @@ pub struct Question {
 pub enum Request {
     /// What a process reads.
     Show(ShowRequest),
+    /// How the daemon is.
+    Status(StatusRequest),
+}
+
+/// Has no fields yet.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusRequest {}
+
+/// How a daemon is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Its number, that in the pid file, in its own pid namespace.
+    pub pid: i32,
+    /// Whether the kernel may send a request again that was interrupted.
+    pub resends_interrupted: bool,
+    /// The rules of its configuration that are about no process that runs now. Missing where
+    /// that takes too long to find out.
+    #[serde(default)]
+    pub unmatched_rules: Option<Vec<UnmatchedRule>>,
+}
+
+/// A rule of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnmatchedRule {
+    /// Which of the `[[container]]` it is, counted from 1.
+    pub number: usize,
+    /// Its pattern.
+    pub cgroup: String,
 }
 
 /// Which files of which process.

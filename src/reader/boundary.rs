@@ -18,7 +18,7 @@ pub(super) fn namespace_root<'a>(outer: &'a str, inner: &str) -> Option<&'a str>
 }
 
 /// The boundary that the init of a pid namespace stands for.
-pub(super) fn of_init(path: &str) -> &str {
+pub(crate) fn of_init(path: &str) -> &str {
     match path.strip_suffix(INIT_SCOPE) {
         Some("") => "/",
         Some(parent) => parent,
@@ -27,7 +27,7 @@ pub(super) fn of_init(path: &str) -> &str {
 }
 
 /// Whether `path` is `boundary` or lies below it.
-pub(super) fn is_within(path: &str, boundary: &str) -> bool {
+pub(crate) fn is_within(path: &str, boundary: &str) -> bool {
     boundary == "/"
         || path
             .strip_prefix(boundary)

@@ -18,6 +18,9 @@ const KEEP_UNUSED_NSEC: u64 = 60_000_000_000;
 /// When so many containers have ended at once, the memory that they took is given back.
 const MANY_ENDED: usize = 256;
 
+/// Of those that have ended so many are dropped together.
+const AT_ONCE: usize = 512;
+
 /// With fewer containers than this, those that have ended wait for the regular clean-up.
 pub(super) const FEW_CONTAINERS: usize = 256;
 
@@ -149,13 +152,20 @@ impl Readers {
     fn forget_ended(&self) {
         let mut ended = self.all();
         ended.retain(|container| !container.cgroup.is_alive());
-        self.forget_all(&ended);
         let count = ended.len();
-        drop(ended);
-        self.journal.forget_ended(|owner| {
-            let mut directories = owner.directories.iter();
-            directories.all(|directory| self.layout.has(directory))
-        });
+        loop {
+            // Each leaves its record in memory until it turns out that nobody will claim it.
+            let some = ended.split_off(ended.len().saturating_sub(AT_ONCE));
+            self.forget_all(&some);
+            drop(some);
+            self.journal.forget_ended(|owner| {
+                let mut directories = owner.directories.iter();
+                directories.all(|directory| self.layout.has(directory))
+            });
+            if ended.is_empty() {
+                break;
+            }
+        }
         self.pid_namespaces.forget_unused();
         self.cgroup_namespaces.forget_unused();
         self.layout.forget_unused();

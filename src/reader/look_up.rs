@@ -8,7 +8,7 @@ use super::boundary;
 use super::key::Seen;
 use super::namespaces::{CgroupNamespace, PidNamespace};
 use super::texts::TextCache;
-use super::{HIDDEN, Identity, ReaderKey, Readers, Reason, Resolved};
+use super::{HIDDEN, Identity, Namespaces, ReaderKey, Readers, Reason, Resolved};
 use crate::cgroup::{Cgroup, Paths};
 use crate::container::inits::Init;
 use crate::container::policy::Uptime;
@@ -18,6 +18,12 @@ use crate::host::process::Namespace;
 
 /// Threads that are asked whether they are the init of a container, at the most.
 const MOST_ASKED: usize = 1000;
+
+/// The namespaces that a reader is in, other than the daemon's.
+pub(super) struct Around {
+    pub(super) pid: Option<Arc<PidNamespace>>,
+    pub(super) cgroup: Option<Arc<CgroupNamespace>>,
+}
 
 impl Readers {
     /// Finds out everything about the readers with a key, of whom the thread `tid` is one.
@@ -31,11 +37,10 @@ impl Readers {
         if namespaces.are_hidden() {
             fallback::warn(HIDDEN);
         }
-        let hold_pid = |inode| self.pid_namespaces.of(tid, inode, proc);
-        let pid_namespace = pid.other_than(self.own.pid).map(hold_pid).transpose()?;
-        let hold_cgroup = |inode| self.cgroup_namespaces.of(tid, inode, proc);
-        let cgroup_namespace = namespaces.cgroup.other_than(self.own.cgroup);
-        let cgroup_namespace = cgroup_namespace.map(hold_cgroup).transpose()?;
+        let Around {
+            pid: pid_namespace,
+            cgroup: cgroup_namespace,
+        } = self.around(tid, namespaces)?;
         let time_namespace = time
             .other_than(self.own.time)
             .map(|_| proc.hold_namespace(tid, Namespace::Time))
@@ -43,11 +48,7 @@ impl Readers {
         let init = pid_namespace
             .as_deref()
             .and_then(|namespace| namespace.init);
-        let own = self.layout.paths(&key.memberships);
-        let paths = match &cgroup_namespace {
-            Some(namespace) => self.within_cgroup_namespace(tid, &own, namespace, init, key)?,
-            None => self.by_init(own, init),
-        };
+        let paths = self.boundary(tid, key, cgroup_namespace.as_deref(), init)?;
         let cgroup = self.layout.open(&paths)?;
         let started_by = match &pid_namespace {
             Some(namespace) => self.init(namespace, key, &paths),
@@ -94,6 +95,35 @@ impl Readers {
             _cgroup_namespace: cgroup_namespace,
             _time_namespace: time_namespace,
         })
+    }
+
+    /// The namespaces of the thread `tid` that are not the daemon's.
+    pub(super) fn around(&self, tid: i32, namespaces: &Namespaces) -> io::Result<Around> {
+        let proc = &self.host.proc;
+        let hold_pid = |inode| self.pid_namespaces.of(tid, inode, proc);
+        let hold_cgroup = |inode| self.cgroup_namespaces.of(tid, inode, proc);
+        let pid = namespaces.pid.other_than(self.own.pid);
+        let cgroup = namespaces.cgroup.other_than(self.own.cgroup);
+        Ok(Around {
+            pid: pid.map(hold_pid).transpose()?,
+            cgroup: cgroup.map(hold_cgroup).transpose()?,
+        })
+    }
+
+    /// The boundary cgroup of a reader by its cgroup namespace and the `init` of its pid
+    /// namespace, if these are not the daemon's.
+    pub(super) fn boundary(
+        &self,
+        tid: i32,
+        key: &ReaderKey,
+        cgroup_namespace: Option<&CgroupNamespace>,
+        init: Option<i32>,
+    ) -> io::Result<Paths> {
+        let own = self.layout.paths(&key.memberships);
+        match cgroup_namespace {
+            Some(namespace) => self.within_cgroup_namespace(tid, &own, namespace, init, key),
+            None => Ok(self.by_init(own, init)),
+        }
     }
 
     /// Boundary of a reader in a cgroup namespace: the namespace's root. A reader that has

@@ -2,12 +2,13 @@
 //!
 //! What a container is shown is not decided here but in `view` and, of figures, in `container`.
 
-mod boundary;
+pub(crate) mod boundary;
 mod cache;
 mod clean_up;
 mod key;
 mod look_up;
 mod namespaces;
+mod rules;
 mod texts;
 mod watch;
 

@@ -114,6 +114,9 @@ struct Visit {
 impl Visit {
     fn to(namespace: BorrowedFd<'_>, proc: &Proc) -> Result<Self, Errno> {
         let home = proc.hold_namespace(gettid().as_raw(), Namespace::Cgroup)?;
+        // The way back needs rights in the user namespace that home belongs to, which the
+        // root of another one lacks.
+        setns(&home, CloneFlags::CLONE_NEWCGROUP)?;
         setns(namespace, CloneFlags::CLONE_NEWCGROUP)?;
         Ok(Self { home })
     }

@@ -28,6 +28,10 @@ use crate::places::survey::{Place, Row, Survey, survey};
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(50);
 
+/// Mounts of a namespace that are repaired together: each takes an open file. All others have
+/// their turn before more of the same one.
+const AT_ONCE: usize = 64;
+
 /// What the mounts of one namespace came to, by their paths.
 type Outcomes = Vec<(PathBuf, Outcome)>;
 
@@ -141,32 +145,45 @@ fn repair(
     connections: &Connections,
     dry_run: bool,
 ) -> anyhow::Result<Vec<Row<Outcome>>> {
-    let mut rows = Vec::new();
-    let mut round = Round::default();
+    let (mut rows, mut left) = (Vec::new(), Vec::new());
     for place in places.iter().filter(|place| is_wanted(place)) {
-        let (mounts, outcomes) = connections.judge(place, source);
+        let (mut mounts, outcomes) = connections.judge(place, source);
         rows.extend(place.rows(outcomes));
-        if mounts.is_empty() {
-            continue;
+        // What lies on a dead mount is out of reach until that is replaced.
+        mounts.sort_by(|one, other| one.mount_point.cmp(&other.mount_point));
+        left.push((place, mounts));
+    }
+    loop {
+        left.retain(|(_, mounts)| !mounts.is_empty());
+        if left.is_empty() {
+            return Ok(rows);
         }
-        let (tasks, outcomes) = tasks(&mounts, place, source)?;
-        rows.extend(place.rows(outcomes));
-        let paths: Vec<_> = tasks
-            .iter()
-            .map(|task| task.mount.mount_point.clone())
-            .collect();
-        let repair = Repair {
-            proc: Arc::clone(&connections.proc),
-            fresh: source.device,
-            stale: Arc::clone(&connections.stale),
-            dry_run,
-        };
-        round.next((place, paths), &place.namespace, move || repair.run(tasks));
+        let mut round = Round::default();
+        for (place, mut mounts) in left {
+            let later = mounts.split_off(mounts.len().min(AT_ONCE));
+            let (tasks, outcomes) = tasks(&mounts, place, source)?;
+            rows.extend(place.rows(outcomes));
+            let path = |task: &Task| task.mount.mount_point.clone();
+            let paths: Vec<_> = tasks.iter().map(path).collect();
+            let repair = Repair {
+                proc: Arc::clone(&connections.proc),
+                fresh: source.device,
+                stale: Arc::clone(&connections.stale),
+                dry_run,
+            };
+            let key = (place, paths, later);
+            round.next(key, &place.namespace, move || repair.run(tasks));
+        }
+        left = Vec::new();
+        for ((place, mut paths, later), done) in round.results() {
+            if done.is_ok() {
+                left.push((place, later));
+            } else {
+                paths.extend(later.iter().map(|mount| mount.mount_point.clone()));
+            }
+            rows.extend(place.rows(conclude(paths, done)));
+        }
     }
-    for ((place, paths), done) in round.results() {
-        rows.extend(place.rows(conclude(paths, done)));
-    }
-    Ok(rows)
 }
 
 /// What became of the mounts at `paths`, or that nobody knows.

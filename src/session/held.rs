@@ -220,11 +220,17 @@ impl Held {
     /// # Errors
     /// `ETIMEDOUT`, and what starting the reader and the connection say.
     pub fn refuse_interrupts(&self, reader: &mut Command) -> io::Result<()> {
-        if !self.can_resend() || self.terms.interrupts_are_refused() {
+        if !self.resends_interrupted() {
             return Ok(());
         }
         interrupts::refuse(&self.connection, reader)?;
         self.terms.note_refused_interrupts()
+    }
+
+    /// Whether a request that is sent again may have been interrupted.
+    #[must_use]
+    pub fn resends_interrupted(&self) -> bool {
+        self.can_resend() && !self.terms.interrupts_are_refused()
     }
 
     /// Has the kernel send again what a dead server had read, if it can. Nobody may be

@@ -276,9 +276,15 @@ impl<O: Owner> Holder<O> {
         self.phase = match &self.phase {
             Phase::Up(server) => {
                 let mut server = *server;
-                server.deadline = Instant::now() + DRAIN_TIMEOUT;
-                let order = self.control.order(Order::Drain, server.pid());
-                if order.is_err() || server.serves_since.is_none() {
+                let now = Instant::now();
+                // One that does not serve yet may have begun before this is heard of. It comes
+                // to the order when it has.
+                let start = match server.serves_since {
+                    Some(_) => Duration::ZERO,
+                    None => server.deadline.saturating_duration_since(now),
+                };
+                server.deadline = now + start + DRAIN_TIMEOUT;
+                if self.control.order(Order::Drain, server.pid()).is_err() {
                     let _ = kill(server.pid, Signal::SIGKILL);
                 }
                 Phase::Draining { server, then }

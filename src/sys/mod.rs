@@ -1,5 +1,6 @@
 //! The thin layer of system calls: every `unsafe` of this crate is here.
 
+pub mod apart;
 pub mod aside;
 pub mod clock;
 pub mod exec;

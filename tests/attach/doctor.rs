@@ -39,16 +39,6 @@ impl Findings {
         )
     }
 
-    /// With programs of `directory` before all others.
-    #[track_caller]
-    fn with_path(views: &Path, directory: &Path) -> Self {
-        let path = std::env::var("PATH").unwrap_or_default();
-        let path = format!("{}:{path}", directory.display());
-        let mut command = Command::new(binary());
-        command.args(["doctor", "--views"]).arg(views);
-        Self::by(command.env("PATH", path))
-    }
-
     #[track_caller]
     fn by(command: &mut Command) -> Self {
         let ran = run_within(command, patience(60));

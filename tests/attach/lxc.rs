@@ -75,6 +75,8 @@ pub struct Setup<'a> {
     pub config: String,
     /// Changes its root file system, in a shell with the directory as `$1`.
     pub prepare: &'a str,
+    /// Whether the script is the container's init.
+    pub starts_system: bool,
 }
 
 impl Default for Setup<'_> {
@@ -82,6 +84,7 @@ impl Default for Setup<'_> {
         Self {
             config: String::new(),
             prepare: ":",
+            starts_system: false,
         }
     }
 }
@@ -96,7 +99,7 @@ pub fn run(views: &Path, setup: &Setup, script: &str) -> String {
 
 /// The same, however it ends; with LXC's log.
 #[track_caller]
-fn try_run(views: &Path, setup: &Setup, script: &str) -> (Ran, String) {
+pub fn try_run(views: &Path, setup: &Setup, script: &str) -> (Ran, String) {
     let dir = tempfile::tempdir().expect("a directory");
     // Other users go through it to the root file system.
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
@@ -121,8 +124,12 @@ fn try_run(views: &Path, setup: &Setup, script: &str) -> (Ran, String) {
     );
     fs::write(&config, text).expect("a configuration");
     let place = dir.path().display();
+    let program = match setup.starts_system {
+        true => "lxc-start -F",
+        false => "lxc-execute",
+    };
     let script = format!(
-        "{}exec lxc-execute -P '{place}' -n {} -f '{}' -o '{place}/log' -l WARN -- /bin/sh -c '{script}'",
+        "{}exec {program} -P '{place}' -n {} -f '{}' -o '{place}/log' -l WARN -- /bin/sh -c '{script}'",
         install(dir.path(), views),
         unique("lxc"),
         config.display()
@@ -204,6 +211,7 @@ fn an_unprivileged_container_gets_the_same() {
             "lxc.include = {USERNS}\nlxc.idmap = u 0 100000 65536\nlxc.idmap = g 0 100000 65536"
         ),
         prepare: "chown -R 100000:100000 \"$1\"",
+        ..Setup::default()
     };
     let print = format!("echo == map; cat /proc/self/uid_map; {PRINT}");
     let shown = Shown::new(&run(daemon.point(), &setup, &print));

@@ -15,6 +15,7 @@ use crate::common::daemon::binary;
 use crate::common::figures::{keyed, uptime};
 use crate::common::{Daemon, beside_others, patience, run, skip, unique, wait_for};
 use crate::cri::{ContainerSpec, Containerd, Pod, PodSpec};
+use crate::habits_of_pods;
 
 pub const SMALL: ContainerSpec<'_> = ContainerSpec {
     name: "main",
@@ -103,6 +104,7 @@ fn pods_of_containerd_get_the_views() {
     limits_are_shown_unless_pods_say_otherwise(&containerd, &plugin);
     own_mounts_stay_and_two_plugins_bring_nothing_twice(&containerd, &daemon);
     users_of_its_own_are_no_obstacle(&containerd);
+    habits_of_pods::containers_in_a_pod_are_as_possible_as_without_the_plugin(&containerd);
     let daemon = containers_start_whatever_has_become_of_lxcfs(&containerd, &plugin, daemon);
     drop(plugin);
     plugin_and_runtime_restart_in_any_order(&mut containerd, &daemon);

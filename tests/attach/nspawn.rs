@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::common::docker::options;
-use crate::common::{Daemon, beside_others, has, images, patience, run_within, skip, unique};
+use crate::common::{Daemon, Ran, beside_others, has, images, patience, run_within, skip, unique};
 use crate::formats::{printed, stopped};
 use crate::shown::{PRINT, Shown, add_free};
 
@@ -20,8 +20,8 @@ impl Drop for Settings {
     }
 }
 
-/// What a container prints, and whether there is one.
-fn obstacle() -> Option<&'static str> {
+/// Why there can be no container.
+pub fn obstacle() -> Option<&'static str> {
     if !Path::new("/run/systemd/system").exists() {
         return Some("systemd does not run here");
     }
@@ -31,6 +31,12 @@ fn obstacle() -> Option<&'static str> {
 /// What a container with limits, these arguments and these settings prints.
 #[track_caller]
 fn run(arguments: &str, settings: &str) -> Shown {
+    Shown::new(&run_script(arguments, settings, PRINT).ok())
+}
+
+/// The same of a script, which is the container's init.
+#[track_caller]
+pub fn run_script(arguments: &str, settings: &str, script: &str) -> Ran {
     let dir = tempfile::tempdir().expect("a directory");
     let root = dir.path().join("root");
     fs::create_dir(&root).expect("a directory");
@@ -54,7 +60,7 @@ fn run(arguments: &str, settings: &str) -> Shown {
         .args(options(arguments))
         .arg("--directory")
         .arg(&root);
-    Shown::new(&run_within(nspawn.args(["sh", "-c", PRINT]), patience(60)).ok())
+    run_within(nspawn.args(["sh", "-c", script]), patience(60))
 }
 
 #[test]

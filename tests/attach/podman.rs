@@ -10,17 +10,17 @@ use crate::common::{Ran, beside_others, patience, run, run_within, skip};
 use crate::shown::{PRINT, Shown};
 use crate::views::{Views, program};
 
-const DROP_IN: &str = include_str!("../../share/podman/containers.conf.d/lxcfs.conf");
+pub const DROP_IN: &str = include_str!("../../share/podman/containers.conf.d/lxcfs.conf");
 const HOOK: &str = include_str!("../../share/podman/hooks.d/lxcfs.json");
 
 /// A store, a root file system, and the place of the views.
-struct Stand {
-    views: Views,
+pub struct Stand {
+    pub views: Views,
     runtime: &'static str,
 }
 
 impl Stand {
-    fn new(runtime: &'static str) -> Result<Self, String> {
+    pub fn new(runtime: &'static str) -> Result<Self, String> {
         let views = Views::prepare();
         podman_run(views.dir(), runtime, &[])?;
         for name in ["cdi", "hooks.d"] {
@@ -33,7 +33,7 @@ impl Stand {
     }
 
     /// What `containers.conf` says beyond the machine's own.
-    fn configure(&self, text: &str) {
+    pub fn configure(&self, text: &str) {
         fs::write(self.views.dir().join("containers.conf"), text).expect("writing");
     }
 
@@ -50,7 +50,7 @@ impl Stand {
     }
 
     /// The hook of the package, with the program under test and its place, and these options.
-    fn hook(&self, options: &str) -> String {
+    pub fn hook(&self, options: &str) -> String {
         let (path, place) = (program(), self.views.arg());
         let text = HOOK.replace("/usr/bin/lxcfs", &path).replace(
             "\"hook\", \"precreate\"",
@@ -62,7 +62,7 @@ impl Stand {
 
     /// `podman run` with limits and these options.
     #[track_caller]
-    fn run(&self, global: &str, line: &str, script: &str) -> Ran {
+    pub fn run(&self, global: &str, line: &str, script: &str) -> Ran {
         let global: Vec<&str> = global.split_whitespace().collect();
         let mut podman = podman_run(self.views.dir(), self.runtime, &global).expect("podman");
         podman

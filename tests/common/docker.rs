@@ -10,7 +10,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::{Cgroup, Daemon, Inside, Ran, has, images, patience, run_within, sh, unique, wait_for};
+use super::{
+    Cgroup, Daemon, Inside, Ran, has, images, patience, run_within, sh, thrown_away, unique,
+    wait_for,
+};
 
 /// The six files that PouchContainer binds.
 pub const SIX_FILES: [&str; 6] = ["uptime", "swaps", "stat", "diskstats", "meminfo", "cpuinfo"];
@@ -191,8 +194,8 @@ impl Docker {
         if let Some((_, name)) = images.iter().find(|(made, _)| *made == image) {
             return Ok(name.clone());
         }
-        // On a machine that is thrown away the next test program takes what this one has made.
-        let stays = std::env::var_os("LXCFS_TEST_IMAGES_STAY").is_some();
+        // The next test program takes what this one has made.
+        let stays = thrown_away();
         let name = if stays {
             format!("lxcfs-test-{}", image.stem())
         } else {

@@ -65,6 +65,11 @@ pub fn beside_others() -> RwLockReadGuard<'static, ()> {
     MACHINE.read()
 }
 
+/// Whether the machine is gone after the tests, so that they may change all of it.
+pub fn thrown_away() -> bool {
+    std::env::var_os("LXCFS_TEST_THROWN_AWAY").is_some()
+}
+
 /// How many times slower than hardware this machine is: 10 under instruction emulation, else 1.
 pub fn slowness() -> u32 {
     static SLOWNESS: LazyLock<u32> = LazyLock::new(|| {
@@ -193,8 +198,17 @@ pub const USER_HZ: f64 = 100.0;
 
 /// A process's resident memory in kB, a page that several processes map counted to each by its share.
 pub fn pss_kb(pid: i32) -> Option<u64> {
+    rollup_kb(pid, "Pss:")
+}
+
+/// The part of it that is in no file.
+pub fn anonymous_kb(pid: i32) -> Option<u64> {
+    rollup_kb(pid, "Pss_Anon:")
+}
+
+fn rollup_kb(pid: i32, key: &str) -> Option<u64> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix(key))?;
     line.split_whitespace().next()?.parse().ok()
 }
 

@@ -16,6 +16,7 @@ use crate::common::{
     Cell, Daemon, Inside, Limits, alone, beside_others, patience, skip, slowness, wait_for,
 };
 use crate::reader::{Hammer, Reader};
+use crate::stand::Stand;
 
 const MIB: u64 = 1 << 20;
 
@@ -240,27 +241,14 @@ fn a_container_with_64_readers_leaves_the_others_a_normal_time() {
 #[test]
 fn all_triggers_that_a_container_may_set_delay_nobody() {
     let _turn = alone();
-    let daemon = Daemon::start(&[]);
-    if !daemon.path("proc/pressure/cpu").exists() {
+    let mut stand = Stand::new();
+    if !stand.daemon.path("proc/pressure/cpu").exists() {
         skip!("no pressure on this machine");
     }
-    let (hostile, other) = (limited(400), limited(80));
-    let time = Duration::from_secs(2) * slowness();
-    let one = Hammer { readers: 1, time };
-    let read = || Reader::hammer(&other, &daemon.arg("proc/meminfo"), one).figures();
-    let undisturbed = read();
-    let before_kb = daemon.rss_kb();
-    let triggers = Reader::with_triggers(&hostile, &daemon.arg("proc/pressure/cpu"));
-    let figures = read();
-    let told = format!("{figures:?}, undisturbed {undisturbed:?}");
-    assert_eq!(figures.errors, 0, "{told}");
-    let normal = (undisturbed.p50 * 2).max(Duration::from_millis(5) * slowness());
-    assert!(figures.p50 <= normal, "{told}");
-    assert!(
-        figures.longest < patience(1).max(undisturbed.longest * 2),
-        "{told}"
-    );
-    assert!(daemon.rss_kb().saturating_sub(before_kb) < 16 << 10);
+    let triggers = Reader::with_triggers(&stand.big, &stand.path("proc/pressure/cpu"));
+    stand.assert_unharmed();
+    let grown_kb = stand.grown_kb();
+    assert!(grown_kb < 16 << 10, "{grown_kb} kB more");
     drop(triggers);
 }
 

@@ -1,43 +1,70 @@
 //! What is known of containers that are gone.
 
-use std::process::Command;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 
-use crate::common::{Cgroup, Daemon, beside_others, open_fds, patience, run_within, wait_for};
-
-const CONTAINERS: usize = 60;
+use crate::common::{
+    Cgroup, Daemon, anonymous_kb, beside_others, open_fds, patience, run_within, slowness, wait_for,
+};
 
 fn fds(daemon: &Daemon) -> usize {
     daemon.processes().into_iter().map(open_fds).sum()
 }
 
+fn memory_kb(daemon: &Daemon) -> u64 {
+    daemon
+        .processes()
+        .into_iter()
+        .filter_map(anonymous_kb)
+        .sum()
+}
+
+/// Has a process go through so many cgroups and read in each.
+#[track_caller]
+fn read_in_many(daemon: &Daemon, count: usize) -> Vec<Cgroup> {
+    let cgroups: Vec<_> = (0..count).map(|_| Cgroup::create()).collect();
+    let files = ["stat", "meminfo", "diskstats"].map(|file| daemon.arg(&format!("proc/{file}")));
+    let read = format!("cat {} > /dev/null\n", files.join(" "));
+    let visits = cgroups.iter().map(|cgroup| cgroup.enter_script() + &read);
+    let script: String = visits.collect();
+    let mut shell = Command::new("sh");
+    shell.arg("-e").stdin(Stdio::piped());
+    let mut shell = shell.spawn().expect("starting sh");
+    let mut input = shell.stdin.take().expect("a pipe");
+    input.write_all(script.as_bytes()).expect("a script");
+    drop(input);
+    assert!(shell.wait().expect("the end of sh").success());
+    cgroups
+}
+
 /// An fd of a cgroup's file keeps the cgroup in the kernel after it has been removed.
 #[test]
-fn files_of_removed_cgroups_are_closed_within_seconds() {
+fn files_and_memory_of_many_removed_cgroups_are_given_back_within_seconds() {
     let _turn = beside_others();
     let daemon = Daemon::start(&[]);
-    let before = fds(&daemon);
-    let cgroups: Vec<_> = (0..CONTAINERS).map(|_| Cgroup::create()).collect();
-    let files: Vec<_> = ["stat", "meminfo", "diskstats"]
-        .map(|file| daemon.arg(&format!("proc/{file}")))
-        .into();
-    for cgroup in &cgroups {
-        let script = format!("{}exec cat {}", cgroup.enter_script(), files.join(" "));
-        run_within(Command::new("sh").args(["-ec", &script]), patience(20)).ok();
-    }
-    let held = fds(&daemon);
+    daemon.read("proc/stat");
+    let (before, before_kb) = (fds(&daemon), memory_kb(&daemon));
+    let count = 1000 / slowness() as usize;
+    let cgroups = read_in_many(&daemon, count);
+    let (held, held_kb) = (fds(&daemon), memory_kb(&daemon));
     assert!(
-        held > before + CONTAINERS,
+        held > before + count,
         "{held} fds are no more than {before}"
     );
     cgroups.iter().for_each(Cgroup::remove);
     let closed = wait_for(patience(12), || {
-        (fds(&daemon) < before + CONTAINERS / 2).then_some(())
+        (fds(&daemon) < before + count / 10).then_some(())
     });
-    assert!(
-        closed.is_some(),
-        "{} of {held} fds are still held",
-        fds(&daemon)
+    let (left, left_kb) = (fds(&daemon), memory_kb(&daemon));
+    assert!(closed.is_some(), "{left} of {held} fds are still held");
+    let is_back = || (memory_kb(&daemon) < before_kb.midpoint(held_kb)).then_some(());
+    let is_back = wait_for(patience(12), is_back);
+    let told = format!(
+        "{left_kb} kB, then {}, of {held_kb}, {before_kb} before",
+        memory_kb(&daemon)
     );
+    println!("{told}");
+    assert!(is_back.is_some(), "{told}");
 }
 
 /// Reads the file in a new pid namespace in the cgroup, after a while.

@@ -3,48 +3,26 @@
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use crate::common::daemon::binary;
-use crate::common::{
-    Cell, Daemon, Limits, alone, children, patience, run, run_within, slowness, wait_for,
-};
-use crate::reader::{Hammer, Reader};
-
-fn cell(mib: u64, cpus: Option<f64>) -> Cell {
-    Cell::start(&Limits {
-        memory_bytes: Some(mib << 20),
-        cpus,
-        ..Limits::default()
-    })
-}
+use crate::common::{Cell, Daemon, Limits, alone, patience, run, run_within, wait_for};
+use crate::reader::Reader;
+use crate::stand::Stand;
 
 #[test]
 fn a_gigabyte_of_mounts_of_one_reader_delays_nobody() {
     let _turn = alone();
-    let daemon = Daemon::start(&[]);
-    let (hostile, other) = (cell(400, Some(0.5)), cell(80, None));
-    let read = || {
-        let time = Duration::from_secs(3) * slowness();
-        let one = Hammer { readers: 1, time };
-        Reader::hammer(&other, &daemon.arg("proc/meminfo"), one).figures()
+    let limits = Limits {
+        memory_bytes: Some(400 << 20),
+        cpus: Some(0.5),
+        ..Limits::default()
     };
-    let undisturbed = read();
-    let (server, before_kb) = (children(daemon.pid())[0], daemon.rss_kb());
+    let mut stand = Stand::with(Daemon::start(&[]), &limits);
     let place = tempfile::tempdir().expect("a directory");
-    let mounts = Reader::with_mounts(&hostile, place.path(), &daemon.arg("proc/diskstats"));
-    let figures = read();
-    let told = format!("{figures:?}, undisturbed {undisturbed:?}");
-    assert_eq!(figures.errors, 0, "{told}");
-    let normal = (undisturbed.p50 * 2).max(Duration::from_millis(5) * slowness());
-    assert!(figures.p50 <= normal, "{told}");
-    assert!(
-        figures.longest < patience(1).max(undisturbed.longest * 2),
-        "{told}"
-    );
-    let grown_kb = daemon.rss_kb().saturating_sub(before_kb);
+    let mounts = Reader::with_mounts(&stand.big, place.path(), &stand.path("proc/diskstats"));
+    stand.assert_unharmed();
+    let grown_kb = stand.grown_kb();
     assert!(grown_kb < 32 << 10, "{grown_kb} kB more");
-    assert_eq!(children(daemon.pid())[0], server, "{}", daemon.log());
     drop(mounts);
 }
 
@@ -87,7 +65,10 @@ impl Drop for Attached {
 fn remount_repairs_the_others_where_one_has_a_gigabyte_of_mounts() {
     let _turn = alone();
     let mut dead = Daemon::start(&[]);
-    let hostile = cell(400, None);
+    let hostile = Cell::start(&Limits {
+        memory_bytes: Some(400 << 20),
+        ..Limits::default()
+    });
     let place = tempfile::tempdir().expect("a directory");
     let mounts = Reader::with_mounts(&hostile, place.path(), "/proc/version");
     let victim = Attached::start(&dead);

@@ -41,6 +41,36 @@ fn no_file_of_the_tree_can_be_leased() {
 }
 
 #[test]
+fn nobody_waits_for_long_for_the_process_that_opens_files_when_that_hangs() {
+    let _turn = alone();
+    let mut daemon = Daemon::start(&[]);
+    let (one, other) = (
+        Cell::start(&Limits::default()),
+        Cell::start(&Limits::default()),
+    );
+    one.read(&daemon, "sys/devices/system/cpu/online");
+    let server = children(daemon.pid())[0];
+    let command = |pid: i32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let is_opener = |pid: &i32| command(*pid).split(|byte| *byte == 0).nth(1) == Some(b"pin");
+    let opener = children(server).into_iter().find(is_opener);
+    let opener = Pid::from_raw(opener.expect("a process that opens files"));
+    kill(opener, Signal::SIGSTOP).expect("stopping it");
+    for (file, limit) in [("present", patience(2)), ("possible", patience(1))] {
+        let start = Instant::now();
+        let text = other.read(&daemon, &format!("sys/devices/system/cpu/{file}"));
+        let took = start.elapsed();
+        assert!(!text.is_empty() && took < limit, "{file}: {took:?}");
+    }
+    let is_gone = || (!children(server).contains(&opener.as_raw())).then_some(());
+    wait_for(patience(15), is_gone).expect("it is ended");
+    assert!(
+        !one.read(&daemon, "sys/devices/system/cpu/kernel_max")
+            .is_empty()
+    );
+    assert!(daemon.is_running(), "{}", daemon.log());
+}
+
+#[test]
 fn a_file_opened_under_an_earlier_server_cannot_be_leased() {
     let _turn = beside_others();
     let daemon = Daemon::start(&[]);

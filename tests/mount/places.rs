@@ -28,6 +28,9 @@ enum Outcome {
 
 use Outcome::{Errors, Refuses, Right};
 
+/// That of the distribution, which ends with the daemon.
+const FOREIGN: &str = "setpriv --pdeathsig KILL /usr/bin/lxcfs -p DIR/foreign.pid";
+
 /// A daemon in a mount namespace of its own.
 struct Placed {
     child: Child,
@@ -46,6 +49,7 @@ impl Placed {
             cgroup.enter_script(),
             script
                 .replace("lxcfs", &daemon)
+                .replace("FOREIGN", FOREIGN)
                 .replace("DIR", &place.to_string())
         );
         let log = fs::File::create(dir.path().join("log")).expect("a log");
@@ -113,7 +117,7 @@ impl Drop for Placed {
 }
 
 /// The kernel accounts memory by cgroup.
-fn has_memory() -> bool {
+pub fn has_memory() -> bool {
     let cgroups = fs::read_to_string("/proc/cgroups").unwrap_or_default();
     let controllers = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
     let enabled = |line: &str| line.starts_with("memory\t") && line.ends_with("\t1");
@@ -254,6 +258,12 @@ fn a_daemon_with_fewer_rights_is_right_or_says_what_it_lacks() {
             Refuses("cannot open the pid file"),
         ),
         (
+            "a read-only /run",
+            "",
+            "mount -t tmpfs -o ro none /run; exec lxcfs",
+            Right("cannot make the control socket"),
+        ),
+        (
             "16 fds",
             "",
             "exec prlimit --nofile=16:16 lxcfs",
@@ -292,6 +302,30 @@ fn a_daemon_in_foreign_namespaces_is_right_or_refuses() {
             "for dir in /sys/fs/cgroup /sys/fs/cgroup/*; do own=$(sed -n \"s,^[0-9]*:[^:]*:,,p\" /proc/self/cgroup | grep -m 1 cell); \
              [ ! -d $dir$own ] || mount --bind $dir$own $dir; done; exec lxcfs",
             Refuses("lies outside of what is mounted"),
+        ),
+    ]);
+}
+
+#[test]
+fn a_daemon_beside_a_foreign_lxcfs_is_right_or_refuses() {
+    let _turn = beside_others();
+    if !has("lxcfs") {
+        skip!("the lxcfs package is not installed");
+    }
+    each(&[
+        (
+            "at another place",
+            "",
+            "mkdir DIR/other; FOREIGN DIR/other > /dev/null 2>&1 & \
+             while ! grep -q DIR/other /proc/mounts; do sleep 0.1; done; exec lxcfs",
+            Right(""),
+        ),
+        (
+            "at the same place",
+            "",
+            "FOREIGN DIR/mnt > /dev/null 2>&1 & \
+             while ! grep -q DIR/mnt /proc/mounts; do sleep 0.1; done; exec lxcfs",
+            Refuses("is served by another lxcfs already; stop that one first"),
         ),
     ]);
 }

@@ -149,7 +149,7 @@ fn the_init_script_starts_stops_and_never_restarts() {
     let script = dir.path().join("lxcfs");
     std::fs::write(&script, include_str!("../../share/init.d/lxcfs")).expect("a script");
     let steps = "
-        mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /var/lib; mount --bind \"$1\" /usr/bin/lxcfs
+        mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /var/log; mount -t tmpfs tmpfs /var/lib; mount --bind \"$1\" /usr/bin/lxcfs
         service() { sh \"$script\" \"$1\" >/dev/null 2>&1 </dev/null; }
         holder() { cat /run/lxcfs.pid; }
         server() { cat /proc/$(holder)/task/$(holder)/children; }
@@ -159,6 +159,7 @@ fn the_init_script_starts_stops_and_never_restarts() {
         service start; service status; first=$(holder)
         test \"$(stat -f -c %T /var/lib/lxcfs/proc/meminfo)\" = fuseblk
         service start; test \"$(holder)\" = $first
+        grep -q 'serving /var/lib/lxcfs' /var/log/lxcfs.log
         old=$(server); service restart; test \"$(holder)\" = $first
         while test \"$(server)\" = \"$old\" -o -z \"$(server)\"; do sleep 0.1; done
         cat /var/lib/lxcfs/proc/meminfo >/dev/null

@@ -17,3 +17,4 @@ mod containers;
 mod debian;
 mod files;
 mod reader;
+mod scripts;

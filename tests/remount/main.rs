@@ -17,6 +17,7 @@ mod common;
 mod engines;
 mod host;
 mod leave_alone;
+mod many;
 mod meanwhile;
 mod namespaces;
 mod refusals;

@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::{Signal, kill};
 
 use crate::common::daemon::binary;
-use crate::common::{self, has, skip};
-use crate::runner::{Run, await_line, needs_root, run, sh};
+use crate::common::{self, Ran, has, skip};
+use crate::runner::{Run, WITHOUT_DAEMONS, await_line, needs_root, run, sh};
 
 #[test]
 fn exit_codes_are_passed_on() {
@@ -48,6 +48,47 @@ fn what_cannot_be_run_is_told_in_one_sentence() {
         assert!(sentence.starts_with("lxcfs: "), "{sentence}");
         assert!(sentence.contains(words), "{sentence}");
         assert_eq!(sentence.lines().count(), 1, "{sentence}");
+    }
+}
+
+/// `lxcfs run` by the root of a user namespace with the cgroups of the host.
+fn in_user_namespace(prepare: &str, argv: &[&str]) -> Ran {
+    let script = format!("{prepare}\n{WITHOUT_DAEMONS}");
+    let mut command = Command::new("unshare");
+    command
+        .args([
+            "--mount",
+            "--user",
+            "--map-root-user",
+            "sh",
+            "-c",
+            &script,
+            "sh",
+        ])
+        .arg(binary())
+        .args(["run", "-m", "50m", "--"])
+        .args(argv);
+    common::run(&mut command)
+}
+
+#[test]
+fn root_of_a_user_namespace_sees_its_limit() {
+    needs_root!();
+    let ran = in_user_namespace("", &["head", "-n", "1", "/proc/meminfo"]);
+    assert_eq!(ran.out, "MemTotal:          51200 kB\n", "{ran:?}");
+    assert!(ran.succeeded(), "{ran:?}");
+    assert!(ran.err.lines().count() <= 1, "{ran:?}");
+}
+
+#[test]
+fn a_setting_that_allows_no_more_namespaces_is_named() {
+    needs_root!();
+    for kind in ["mnt", "pid", "cgroup", "uts"] {
+        let setting = format!("user.max_{kind}_namespaces");
+        let forbid = format!("echo 0 > /proc/sys/{}", setting.replace('.', "/"));
+        let ran = in_user_namespace(&forbid, &["true"]);
+        assert_eq!((ran.code, ran.err.lines().count()), (Some(1), 1), "{ran:?}");
+        assert!(ran.err.contains(&setting), "{ran:?}");
     }
 }
 

@@ -243,3 +243,44 @@ fn rootfs_becomes_the_root_and_is_let_go() {
     let ran = run(&["--rootfs", path], &["no-such-command"]);
     assert_eq!(ran.code, Some(127));
 }
+
+/// As a rescue system or a build has it, with what is mounted shared with the host.
+const IN_CHROOT: &str = r#"
+    set -e
+    mount --make-rshared /
+    for dir in usr proc sys dev; do
+        mkdir "$1/$dir"
+        mount --rbind "/$dir" "$1/$dir"
+    done
+    for dir in bin lib lib64; do
+        ln -s "usr/$dir" "$1/$dir"
+    done
+    mkdir "$1/run" "$1/tmp" "$1/root" "$1/root/bin"
+    cp "$2" "$1/lxcfs"
+    cp /bin/busybox "$1/root/bin"
+    wc -l < /proc/self/mountinfo > "$1/before"
+    chroot "$1" sh -ec 'cd /usr/bin; /lxcfs run -m 50m -- sh -c "head -n 1 /proc/meminfo; pwd; ls -d env"'
+    chroot "$1" /lxcfs run -m 50m --rootfs /root -- /bin/busybox head -n 1 /proc/meminfo
+    chroot "$1" /lxcfs prepare /tmp/views
+    wc -l < /proc/self/mountinfo | diff - "$1/before""#;
+
+#[test]
+fn works_in_a_chroot_whose_root_is_no_mount_point() {
+    needs_root!();
+    if !Path::new("/bin/busybox").exists() {
+        skip!("needs busybox-static");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let script = format!(
+        "set -- sh -c '{}' sh \"$@\"\n{WITHOUT_DAEMONS}",
+        IN_CHROOT.replace('\'', r"'\''")
+    );
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "sh", "-c", &script, "sh"])
+        .arg(dir.path())
+        .arg(binary());
+    let text = crate::common::run(&mut command).ok();
+    let total = "MemTotal:          51200 kB\n";
+    assert_eq!(text, format!("{total}/usr/bin\nenv\n{total}"));
+}

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::common::daemon::binary;
-use crate::common::{Daemon, beside_others, patience, run_within};
+use crate::common::{Daemon, beside_others, patience, run_within, wait_for};
 use crate::crash::server_of;
 use crate::planned::{executable, take_over};
 use crate::unit::install;
@@ -42,16 +42,21 @@ fn copy_over(program: &Path, place: &Path) {
 fn assert_runs(daemon: &Daemon, program: &Path) {
     let installed = fs::metadata(program).expect("the program");
     let installed = (installed.dev(), installed.ino());
-    for (whose, pid) in [("holder", daemon.pid()), ("server", server_of(daemon))] {
+    for (whose, pid, name) in [
+        ("holder", daemon.pid(), "lxcfs"),
+        ("server", server_of(daemon), "lxcfs-server"),
+    ] {
         assert_eq!(
             executable(pid),
             installed,
             "an old {whose}: {}",
             daemon.log()
         );
+        let found = || fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let is_named = || (found().trim_end() == name).then_some(());
+        let named = wait_for(patience(5), is_named);
+        assert!(named.is_some(), "the {whose} is called {}", found());
     }
-    let name = fs::read_to_string(format!("/proc/{}/comm", daemon.pid())).expect("the name");
-    assert_eq!(name, "lxcfs\n");
 }
 
 /// Upgrades a daemon that was started by `command` from the program in `place`, twice.

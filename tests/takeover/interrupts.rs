@@ -4,6 +4,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use lxcfs::host::kernel_is_since;
+use lxcfs::ops::control::{self, ask};
+use lxcfs::ops::protocol::{Request, Status, StatusRequest};
 
 use crate::common::{Daemon, beside_others, patience, skip, slowness, wait_for};
 use crate::faults::{self, FAULT};
@@ -51,8 +53,18 @@ fn no_request_is_interrupted_where_one_can_be_sent_again() {
         skip!("a release build has no request that is slow");
     }
     let _turn = beside_others();
-    let daemon = start(&[]);
+    let dir = tempfile::tempdir().expect("a directory");
+    let daemon = start(&["--runtime-dir", dir.path().to_str().expect("ASCII")]);
     assert_eq!(interrupt(&daemon), 0, "{}", daemon.log());
+    let status = ask::<Status>(
+        &control::path(dir.path()),
+        Request::Status(StatusRequest {}),
+    );
+    let status = status.expect("an answer").expect("a daemon");
+    assert_eq!(
+        (status.pid, status.resends_interrupted),
+        (daemon.pid(), false)
+    );
     take_over(&daemon);
     assert_eq!(interrupt(&daemon), 0, "{}", daemon.log());
     // The same is seen where it is left as it is.

@@ -56,7 +56,7 @@ fn upgrades_under_load(options: &[&str], scenario: &str) {
     let fds = open_fds(daemon.pid());
     let (cells, watchers) = eight_readers(&daemon);
     // Under emulation it is the newer kernel that matters, not how often.
-    let rounds = if slowness() == 1 { 200 } else { 8 };
+    let rounds = if slowness() == 1 { 200 } else { 4 };
     for round in 0..rounds {
         std::thread::sleep(Duration::from_millis(200) * slowness());
         // A restart of the same version, then an upgrade.
@@ -124,6 +124,29 @@ fn restarts_and_upgrades_under_load_are_not_noticed() {
 #[test]
 fn restarts_and_upgrades_under_load_are_not_noticed_on_an_older_kernel() {
     upgrades_under_load(&["--no-resend"], ", older kernel");
+}
+
+/// Many come before the server that the last one has started serves.
+#[test]
+fn takeovers_in_quick_succession_are_not_noticed_on_an_older_kernel() {
+    let _turn = alone();
+    let mut daemon = Daemon::start_with(&["--no-resend"], &[(FAULT, SLOW)]);
+    let (cells, watchers) = eight_readers(&daemon);
+    let mut takeovers = 0;
+    let start = std::time::Instant::now();
+    while start.elapsed() < Duration::from_secs(2) * slowness() {
+        daemon.signal(Signal::SIGUSR1);
+        takeovers += 1;
+        // All moments of a start are met in turn.
+        std::thread::sleep(Duration::from_millis(takeovers % 41) * slowness());
+    }
+    let seen = all_seen(watchers);
+    seen.report(&format!(
+        "{takeovers} x SIGUSR1 in quick succession, older kernel"
+    ));
+    seen.assert_nothing_wrong();
+    assert!(daemon.is_running(), "{}", daemon.log());
+    drop(cells);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod everywhere;
 mod lay;
+mod services;
 mod take;
 mod target;
 
@@ -23,7 +24,7 @@ use self::lay::{Layers, Task};
 use super::Binding;
 use crate::host::process::Proc;
 use crate::parse::mountinfo::Mount;
-use crate::places::inside;
+use crate::places::inside::{self, Round};
 use crate::places::source::Source;
 use crate::places::spot::peer_groups;
 use crate::sys::mounts::{Attributes, restrict};
@@ -71,7 +72,8 @@ impl fmt::Display for Outcome {
 pub type Outcomes = Vec<(PathBuf, Outcome)>;
 
 /// Lays the `bindings` over the files and directories that the container has, unless
-/// something is mounted there already. What it does not have is left out.
+/// something is mounted there already. What it does not have is left out. Processes with mounts
+/// of their own get the same; of these only failures are told.
 ///
 /// # Errors
 /// One sentence if lxcfs or the container's file systems do not answer.
@@ -81,12 +83,79 @@ pub fn attach(
     bindings: &[Binding],
     proc: &Arc<Proc>,
 ) -> anyhow::Result<Outcomes> {
-    let copies = source.copies(
-        bindings
-            .iter()
-            .map(|binding| binding.path.clone())
-            .collect(),
-    )?;
+    let hosts = hosts_peer_groups(proc)?;
+    let lay = |target: &Target| {
+        let (tasks, outcomes) = tasks(source, bindings)?;
+        let layers = Layers {
+            proc: Arc::clone(proc),
+            views: source.device,
+            hosts: hosts.clone(),
+        };
+        anyhow::Ok((as_root_of(target, move || layers.lay(tasks)), outcomes))
+    };
+    let (work, mut outcomes) = lay(target)?;
+    outcomes.extend(in_container(target, work)?);
+    let mut round = Round::default();
+    // Those that are made from now on are copies of what has the views.
+    for service in in_services(target, proc)? {
+        let (work, _) = lay(&service)?;
+        let namespace = Some(Arc::clone(&service.namespace));
+        round.next(service, &namespace, work);
+    }
+    outcomes.extend(failures(round));
+    outcomes.sort_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(outcomes)
+}
+
+/// Takes away all views of lxcfs that the container has, dead ones too.
+///
+/// # Errors
+/// One sentence if the container's file systems do not answer.
+pub fn detach(target: &Target, proc: &Arc<Proc>) -> anyhow::Result<Outcomes> {
+    let hosts = hosts_peer_groups(proc)?;
+    let take = |target: &Target| {
+        let (proc, hosts) = (Arc::clone(proc), hosts.clone());
+        as_root_of(target, move || take::views(|_| true, &proc, &hosts))
+    };
+    let mut outcomes = in_container(target, take(target))?;
+    let mut round = Round::default();
+    for service in in_services(target, proc)? {
+        let work = take(&service);
+        let namespace = Some(Arc::clone(&service.namespace));
+        round.next(service, &namespace, work);
+    }
+    outcomes.extend(failures(round));
+    Ok(outcomes)
+}
+
+fn in_services(target: &Target, proc: &Proc) -> anyhow::Result<Vec<Target>> {
+    let shown = &target.shown;
+    services::of(target, proc).with_context(|| format!("cannot list the processes of {shown}"))
+}
+
+/// What could not be done for processes with mounts of their own.
+fn failures(round: Round<Target, Result<Outcomes, Errno>>) -> Outcomes {
+    let mut failures = Outcomes::new();
+    for (Target { shown, .. }, done) in round.results() {
+        let outcomes = match done {
+            Ok(Ok(outcomes)) => outcomes,
+            Ok(Err(errno)) => vec![("/".into(), Outcome::Failed(errno.to_string()))],
+            Err(trouble) => vec![("/".into(), Outcome::Failed(trouble.to_string()))],
+        };
+        for (path, outcome) in outcomes {
+            if let Outcome::Failed(why) = outcome {
+                let why = format!("for {shown}, which has mounts of its own: {why}");
+                failures.push((path, Outcome::Failed(why)));
+            }
+        }
+    }
+    failures
+}
+
+/// What is to be laid where, and what cannot be.
+fn tasks(source: &Source, bindings: &[Binding]) -> anyhow::Result<(Vec<Task>, Outcomes)> {
+    let paths = bindings.iter().map(|binding| binding.path.clone());
+    let copies = source.copies(paths.collect())?;
     let mut tasks = Vec::new();
     let mut outcomes = Outcomes::new();
     for (binding, copy) in bindings.iter().zip(copies) {
@@ -108,23 +177,7 @@ pub fn attach(
             }
         }
     }
-    let layers = Layers {
-        proc: Arc::clone(proc),
-        views: source.device,
-        hosts: hosts_peer_groups(proc)?,
-    };
-    outcomes.extend(in_container(target, move || layers.lay(tasks))?);
-    outcomes.sort_by(|(one, _), (other, _)| one.cmp(other));
-    Ok(outcomes)
-}
-
-/// Takes away all views of lxcfs that the container has, dead ones too.
-///
-/// # Errors
-/// One sentence if the container's file systems do not answer.
-pub fn detach(target: &Target, proc: &Arc<Proc>) -> anyhow::Result<Outcomes> {
-    let (proc, hosts) = (Arc::clone(proc), hosts_peer_groups(proc)?);
-    in_container(target, move || take::views(|_| true, &proc, &hosts))
+    Ok((tasks, outcomes))
 }
 
 /// Nobody can change anything through the views, but for setting triggers.
@@ -138,18 +191,27 @@ fn limit(fresh: &OwnedFd, path: &Path) -> Result<(), Errno> {
     restrict(fresh, attributes)
 }
 
-/// Does the work with the container's root directory as root.
-fn in_container(
+/// The work, done with the target's root directory as root.
+fn as_root_of<F>(
     target: &Target,
-    work: impl FnOnce() -> Result<Outcomes, Errno> + Send + 'static,
-) -> anyhow::Result<Outcomes> {
+    work: F,
+) -> impl FnOnce() -> Result<Outcomes, Errno> + Send + use<F>
+where
+    F: FnOnce() -> Result<Outcomes, Errno> + Send,
+{
     let root = Arc::clone(&target.root);
-    let work = move || {
+    move || {
         // The root of a process need not be that of its mount namespace.
         fchdir(&root)?;
         chroot(".")?;
         work()
-    };
+    }
+}
+
+fn in_container(
+    target: &Target,
+    work: impl FnOnce() -> Result<Outcomes, Errno> + Send + 'static,
+) -> anyhow::Result<Outcomes> {
     let done = inside::run(&Some(Arc::clone(&target.namespace)), PATIENCE, work);
     let shown = &target.shown;
     done.with_context(|| format!("cannot change the mounts of {shown}"))?

@@ -42,6 +42,8 @@ const MOST_NAMES: usize = 12;
 pub struct Target {
     /// What it is called in messages.
     pub shown: String,
+    /// One of its processes.
+    pub(super) pid: i32,
     /// Inode number of its mount namespace.
     pub inode: u64,
     pub(super) namespace: Arc<OwnedFd>,
@@ -58,7 +60,7 @@ impl Target {
         Self::of(pid, &shown, proc)
     }
 
-    fn of(pid: i32, shown: &str, proc: &Proc) -> anyhow::Result<Self> {
+    pub(super) fn of(pid: i32, shown: &str, proc: &Proc) -> anyhow::Result<Self> {
         let cannot = |errno| match errno {
             Errno::ENOENT | Errno::ESRCH => anyhow!("{shown} has ended"),
             errno => anyhow!("cannot enter the mount namespace of {shown}: {errno}"),
@@ -76,6 +78,7 @@ impl Target {
         ensure!(is_same, "{shown} has ended");
         Ok(Self {
             shown: shown.to_owned(),
+            pid,
             inode,
             namespace: Arc::new(namespace),
             root: Arc::new(root),

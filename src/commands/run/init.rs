@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::CloneFlags;
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::{Pid, sethostname};
@@ -18,6 +18,7 @@ use super::mounts;
 use super::report::Report;
 use super::signals::{Event, Signals};
 use super::views::Source;
+use crate::sys::apart::unshare;
 use crate::sys::process;
 
 const HOSTNAME: &str = "lxcfs-run";

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::CloneFlags;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Pid, Uid, getpgrp};
@@ -34,6 +34,7 @@ use self::signals::{Event, Signals};
 use self::views::Source;
 use super::Failure;
 use crate::cli::RunArgs;
+use crate::sys::apart::{unshare, unshare_mounts};
 use crate::sys::{process, terminal};
 
 /// Runs the command and returns its exit code, 128 + N if signal N ended it.
@@ -79,8 +80,7 @@ fn prepare<'a>(
     name: &str,
 ) -> Result<(Container<'a>, ReportPipe, Option<Pid>)> {
     let cgroup = Cgroup::create(hierarchies, name, args)?;
-    unshare(CloneFlags::CLONE_NEWNS).context("cannot make a mount namespace")?;
-    mounts::make_private()?;
+    unshare_mounts().context("cannot make a mount namespace")?;
     let container = Container {
         cgroup,
         source: Source::find_or_start(args.views.as_deref(), rootfs)?,

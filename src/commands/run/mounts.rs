@@ -33,13 +33,6 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
     ("ptmx", "pts/ptmx"),
 ];
 
-/// Keeps all that is mounted from now on in this mount namespace.
-pub fn make_private() -> Result<()> {
-    let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    nix::mount::mount(None::<&str>, "/", None::<&str>, flags, None::<&str>)
-        .context("cannot make the mounts private")
-}
-
 /// Mounts a new file system of type `kind`.
 pub fn mount(kind: &str, target: &Path, flags: MsFlags, options: &str) -> Result<()> {
     nix::mount::mount(Some(kind), target, Some(kind), flags, Some(options))

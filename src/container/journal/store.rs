@@ -98,6 +98,13 @@ impl Store {
         self.table.lock().left.keys().cloned().collect()
     }
 
+    /// Gives back room for records that are not there any more.
+    pub(super) fn shrink(&self) {
+        let mut table = self.table.lock();
+        let left = table.left.len();
+        table.left.shrink_to(left.saturating_mul(2));
+    }
+
     fn has_header(&self) -> bool {
         self.read(0, header().len() as u64)
             .is_some_and(|found| found == header())

@@ -11,6 +11,7 @@ use super::{
     DEVICE, Docker, Facts, LXC_CONFIG, LXC_HOOK, Pluggable, Podman, SPECIFICATIONS, Specification,
     major_minor,
 };
+use crate::attach::cdi;
 use crate::daemon;
 use crate::doctor::words::Words;
 use crate::host::process::Proc;
@@ -86,7 +87,10 @@ fn specification(words: &Words) -> Specification {
         &own.to_string_lossy(),
         &["cdi", "--views", &words.plain_views],
     );
-    let is_current = |fresh: String| read_small(&path, MOST_BYTES).is_ok_and(|text| text == fresh);
+    let is_current = |fresh: String| {
+        let text = read_small(&path, MOST_BYTES);
+        text.is_ok_and(|text| text == fresh || (words.is_usual && text == cdi::PACKAGED))
+    };
     if fresh.is_none_or(is_current) {
         Specification::Current(path)
     } else {

@@ -14,7 +14,7 @@ use crate::config;
 use crate::daemon::{self, resolved};
 use crate::doctor::host;
 use crate::host::process::Proc;
-use crate::host::vantage;
+use crate::host::{resend_may_crash, vantage};
 use crate::places::health::{Device, Health};
 use crate::places::inside;
 use crate::places::survey::Place;
@@ -121,12 +121,15 @@ fn daemons(
 
 fn of_daemon(daemon: &daemon::Daemon, proc: &Proc) -> Daemon {
     let state = daemon.state(proc);
+    let status = daemon.status().unwrap_or_default();
     Daemon {
         pid: daemon.pid,
         views_off: state.as_ref().is_some_and(|state| state.views_off),
         version: state.map(|state| state.version),
         options: daemon.options.clone(),
         is_outdated: daemon.is_outdated(proc),
+        may_crash_kernel: status.resends_interrupted && resend_may_crash(),
+        unmatched: status.unmatched_rules.unwrap_or_default(),
         is_blind: !vantage::may_look(daemon.pid, proc),
         stopped: daemon.stopped(proc),
     }

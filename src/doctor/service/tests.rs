@@ -271,7 +271,11 @@ fn others_are_mentioned() {
         (lines[1].verdict, &lines[1].command),
         (Verdict::Note, &None)
     );
-    assert!(lines[2].text.ends_with("/srv/d and 1 other places"));
+    assert!(
+        lines[2]
+            .text
+            .starts_with("2 others are mounted, one of them at /srv/")
+    );
     assert_eq!(lines.len(), 3);
 }
 
@@ -286,4 +290,35 @@ fn a_daemon_that_may_not_look_at_all_processes_is_named() {
     };
     assert_eq!(not_ok(&facts(false)), []);
     assert!(only(&facts(true)).text.contains("CAP_SYS_PTRACE"));
+}
+
+#[test]
+fn a_kernel_that_interrupts_requests_and_can_crash_by_that_is_named() {
+    let mut facts = healthy();
+    facts.daemon.as_mut().unwrap().may_crash_kernel = true;
+    let line = only(&facts);
+    assert!(line.text.contains("CVE-2026-64265"), "{line:?}");
+    assert_eq!(line.verdict, Verdict::Mend);
+    assert_eq!(line.command.as_deref(), Some("systemctl reload lxcfs"));
+    (facts.unit, facts.has_systemd) = (None, false);
+    assert_eq!(command(&facts), "kill -USR1 7");
+}
+
+#[test]
+fn rules_that_match_no_container_are_named() {
+    let mut facts = healthy();
+    facts.daemon.as_mut().unwrap().unmatched = vec![
+        UnmatchedRule {
+            number: 1,
+            cgroup: "/docker/*".to_owned(),
+        },
+        UnmatchedRule {
+            number: 3,
+            cgroup: "/a\u{1b}".to_owned(),
+        },
+    ];
+    let line = only(&facts);
+    assert_eq!((line.verdict, line.command), (Verdict::Note, None));
+    let expected = r#"number 1 (cgroup = "/docker/*"), number 3 (cgroup = "/a\u{1b}")"#;
+    assert!(line.text.contains(expected), "{}", line.text);
 }

@@ -152,6 +152,34 @@ fn a_configuration_that_was_changed_is_read() {
 }
 
 #[test]
+fn a_rule_that_matches_no_container_is_named() {
+    let _turn = alone();
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("lxcfs.toml");
+    let cell = cell("");
+    let matching = cell.cgroup.dir("memory");
+    let matching = matching.file_name().expect("a name").to_string_lossy();
+    let rules = ["/no-such-*", &format!("/{matching}"), "**/neither"];
+    let text = rules.map(|rule| format!("[[container]]\ncgroup = \"{rule}\"\nswap = false\n"));
+    fs::write(&file, text.concat()).expect("a configuration");
+    let runtime_dir = dir.path().to_str().expect("ASCII");
+    let path = file.to_str().expect("ASCII");
+    let daemon = Daemon::start(&["--config", path, "--runtime-dir", runtime_dir]);
+    let found = Findings::of(daemon.point());
+    let finding = found.about("no container that runs is matched by");
+    assert_eq!(
+        (finding.section.as_str(), finding.verdict.as_str()),
+        ("lxcfs", "note")
+    );
+    let named = r#": number 1 (cgroup = "/no-such-*"), number 3 (cgroup = "**/neither");"#;
+    assert!(finding.text.contains(named), "{finding:?}");
+    fs::write(&file, &text[1]).expect("a configuration");
+    mend(daemon.point(), "was changed and is not in force");
+    let found = Findings::of(daemon.point());
+    assert!(!found.speaks_of("is matched by"), "{found:?}");
+}
+
+#[test]
 fn a_bad_configuration_without_a_daemon_is_not_in_force() {
     let _turn = alone();
     let dir = tempfile::tempdir().expect("a directory");

@@ -13,7 +13,8 @@ use nix::unistd::mkfifo;
 use tempfile::TempDir;
 
 use super::Findings;
-use crate::common::{Daemon, alone, children, has, patience, run, skip, wait_for};
+use crate::common::daemon::binary;
+use crate::common::{Daemon, alone, beside_others, children, has, patience, skip, wait_for};
 
 /// How strangers are started.
 const STRANGERS: [(&str, &str); 3] = [
@@ -179,25 +180,45 @@ fn a_daemon_is_known_with_a_stranger_beside_it() {
     assert!(!found.speaks_of(&name(stranger.pid)), "{found:?}");
 }
 
+/// In a pid namespace of its own, where other Docker daemons of this machine do not run.
 #[test]
 fn a_stranger_called_dockerd_does_not_have_docker_started() {
-    if !["setpriv", "perl", "docker"].iter().all(|tool| has(tool)) {
-        skip!("setpriv, perl and docker are needed");
+    if !["setpriv", "perl", "docker", "unshare"]
+        .iter()
+        .all(|tool| has(tool))
+    {
+        skip!("setpriv, perl, docker and unshare are needed");
     }
-    if run(Command::new("pgrep").args(["-x", "dockerd"])).succeeded() {
-        skip!("a Docker daemon runs");
-    }
-    let _turn = alone();
+    let _turn = beside_others();
     let program = Program::new();
-    let named = program.dir.path().join("dockerd");
+    let directory = program.dir.path();
+    let named = directory.join("dockerd");
     fs::copy(&program.path, &named).expect("a program");
-    let _stranger = Stranger::start(STRANGERS[0].1, &named, &["dockerd"]).expect("a process");
-    let (bin, asked) = (
-        program.dir.path().join("docker"),
-        program.dir.path().join("asked"),
-    );
+    let (bin, asked) = (directory.join("docker"), directory.join("asked"));
     fs::write(&bin, format!("#!/bin/sh\ntouch {}\n", asked.display())).expect("a script");
     fs::set_permissions(&bin, fs::Permissions::from_mode(0o755)).expect("permissions");
-    Findings::with_path(program.dir.path(), program.dir.path());
-    assert!(!asked.exists(), "docker was asked");
+    let has_docker_asked = |how: &str| {
+        let script = format!(
+            "PATH={dir}:$PATH; {how} {dir}/dockerd -e 'sleep 1000' & \
+             until [ \"$(readlink /proc/$!/exe)\" = {dir}/dockerd ]; do sleep 0.01; done; \
+             {lxcfs} doctor --views {dir}",
+            dir = directory.display(),
+            lxcfs = binary().display(),
+        );
+        let mut command = Command::new("unshare");
+        command.args([
+            "--mount",
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            "sh",
+            "-c",
+            &script,
+        ]);
+        Findings::by(&mut command);
+        fs::remove_file(&asked).is_ok()
+    };
+    assert!(!has_docker_asked(STRANGERS[0].1), "docker was asked");
+    // The same process of root is a daemon that is asked.
+    assert!(has_docker_asked(""), "docker was not asked");
 }
