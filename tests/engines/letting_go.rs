@@ -55,16 +55,19 @@ fn files_and_memory_of_many_removed_cgroups_are_given_back_within_seconds() {
     let closed = wait_for(patience(12), || {
         (fds(&daemon) < before + count / 10).then_some(())
     });
-    let (left, left_kb) = (fds(&daemon), memory_kb(&daemon));
+    let left = fds(&daemon);
     assert!(closed.is_some(), "{left} of {held} fds are still held");
+    if count < 1000 {
+        // So little memory is kept for what comes next.
+        return;
+    }
     let is_back = || (memory_kb(&daemon) < before_kb.midpoint(held_kb)).then_some(());
     let is_back = wait_for(patience(12), is_back);
-    let told = format!(
-        "{left_kb} kB, then {}, of {held_kb}, {before_kb} before",
-        memory_kb(&daemon)
+    let left_kb = memory_kb(&daemon);
+    assert!(
+        is_back.is_some(),
+        "{left_kb} kB of {held_kb}, {before_kb} before"
     );
-    println!("{told}");
-    assert!(is_back.is_some(), "{told}");
 }
 
 /// Reads the file in a new pid namespace in the cgroup, after a while.

@@ -4,13 +4,18 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::common::daemon::binary;
-use crate::common::{alone, patience, run_within};
+use crate::common::{alone, patience, run_within, slowness};
 use crate::host::{Host, assert_dead, cell, mentions, result, total_mib};
 
 const MEMINFO: &str = "mount --bind \"$1/proc/meminfo\" /proc/meminfo";
 
-/// A script that binds the file 60 times, and all of that over again so many times.
+/// A script that binds the file 60 times, and all of that over again so many times; less often
+/// where each takes long.
 fn binds(doublings: u32) -> String {
+    let doublings = match slowness() {
+        1 => doublings,
+        _ => doublings / 2 + 1,
+    };
     format!(
         "{MEMINFO}
         mount -t tmpfs none /srv; mkdir /srv/d

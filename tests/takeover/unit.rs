@@ -56,9 +56,11 @@ impl Unit {
             "{text}"
         );
         if !has_fd_store {
-            text = text
-                .replace("FileDescriptorStoreMax=16", "FileDescriptorStoreMax=0")
-                .replace("Environment=FDSTORE=16", "");
+            let is_of_store =
+                |line: &&str| line.contains("FDSTORE=") || line.contains("DescriptorStoreMax=");
+            assert_eq!(text.lines().filter(is_of_store).count(), 2, "{text}");
+            let others = text.lines().filter(|line| !is_of_store(line));
+            text = others.collect::<Vec<_>>().join("\n");
         }
         fs::write(&unit.file, text).expect("a unit file");
         run_within(Command::new("systemctl").arg("daemon-reload"), patience(30)).ok();
