@@ -1,8 +1,11 @@
 //! The pid file.
 
+use std::fs::File;
 use std::io::{Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use nix::errno::Errno;
@@ -11,10 +14,14 @@ use nix::unistd::{geteuid, getpid};
 
 use crate::places::trust;
 
+/// For how long the lock of a daemon that was killed may be left.
+const LEFT_FOR: Duration = Duration::from_millis(500);
+const POLL: Duration = Duration::from_millis(5);
+
 /// The file that tells the daemon's pid, locked as long as it runs.
 pub(super) struct PidFile {
     path: PathBuf,
-    file: Flock<std::fs::File>,
+    file: Flock<File>,
 }
 
 impl PidFile {
@@ -28,7 +35,7 @@ impl PidFile {
             std::fs::create_dir_all(directory)
                 .with_context(|| format!("cannot create {}", directory.display()))?;
         }
-        let file = std::fs::OpenOptions::new()
+        let file = File::options()
             .read(true)
             .write(true)
             .create(true)
@@ -43,7 +50,7 @@ impl PidFile {
             metadata.is_file() && is_own,
             "{shown} is no file that only this user has; name another --pidfile"
         );
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        match lock_soon(file) {
             Ok(file) => Ok(Self {
                 path: path.to_owned(),
                 file,
@@ -66,11 +73,24 @@ impl PidFile {
     /// # Errors
     /// One sentence.
     pub(super) fn write(&self) -> anyhow::Result<()> {
-        let mut file: &std::fs::File = &self.file;
+        let mut file: &File = &self.file;
         file.set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", getpid()))
             .with_context(|| format!("cannot write the pid file {}", self.path.display()))
+    }
+}
+
+/// A daemon that is killed may leave a child that is about to become another program, and has
+/// the lock until then.
+fn lock_soon(mut file: File) -> Result<Flock<File>, (File, Errno)> {
+    let deadline = Instant::now() + LEFT_FOR;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Err((back, Errno::EWOULDBLOCK)) if Instant::now() < deadline => file = back,
+            done => return done,
+        }
+        thread::sleep(POLL);
     }
 }
 

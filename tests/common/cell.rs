@@ -158,6 +158,7 @@ impl Cell {
             "{}exec unshare --fork {namespaces} --kill-child=KILL -- \"$@\"",
             cgroup.enter_script()
         );
+        #[allow(clippy::zombie_processes, reason = "dropping the cell waits for it")]
         let mut unshare = Command::new("sh")
             .args(["-ec", &script, "start"])
             .args(init)
