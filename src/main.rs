@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use lxcfs::cli::{self, Cli};
 use lxcfs::commands::print::unless_enough;
-use lxcfs::commands::{self, Failure, nri};
+use lxcfs::commands::{self, Failure, Said, nri};
 
 /// Exit code of a wrong command line.
 const USAGE: u8 = 2;
@@ -26,6 +26,9 @@ fn main() -> ExitCode {
             .map_err(|error| anyhow::Error::new(error).context("cannot print").into()),
     };
     outcome.unwrap_or_else(|failure| {
+        if failure.cause.is::<Said>() {
+            return ExitCode::from(failure.exit_code);
+        }
         if log::log_enabled!(log::Level::Error) {
             log::error!("{:#}", failure.cause);
         } else {

@@ -48,6 +48,11 @@ pub struct Failure {
     pub cause: anyhow::Error,
 }
 
+/// The cause where a process that was started for the command has said why it failed.
+#[derive(Debug, thiserror::Error)]
+#[error("it has been said why")]
+pub struct Said;
+
 impl From<anyhow::Error> for Failure {
     fn from(cause: anyhow::Error) -> Self {
         Self {

@@ -12,11 +12,11 @@ use crate::config;
 use crate::container::Journal;
 use crate::container::policy::{Change, Policy};
 use crate::fs::Views;
+use crate::host::mounts::{Extent, Limit};
 use crate::host::process::Proc;
 use crate::ops::protocol::{Request, ShowRequest, Shown, ShownFile};
 use crate::ops::{control, show};
-use crate::parse::mountinfo;
-use crate::session::mount::FS_TYPE;
+use crate::places::spot::is_of_lxcfs;
 
 /// Cgroup files that are kept open while the command runs.
 const KEPT_FDS: usize = 256;
@@ -70,26 +70,24 @@ fn by_itself(args: &ShowArgs, request: &ShowRequest) -> anyhow::Result<Shown> {
 /// Says which of the files the process reads from the kernel, as nothing of lxcfs is mounted
 /// over them.
 fn report_unattached(pid: i32, files: &[ShownFile], proc: &Proc) {
-    let Ok(table) = proc.read_file(&format!("{pid}/mountinfo")) else {
-        return;
-    };
-    let mounts: Vec<_> = mountinfo::mounts(&table)
-        .filter(|mount| mount.fs_type == FS_TYPE)
-        .map(|mount| mount.mount_point)
-        .collect();
-    let is_attached = |file: &&ShownFile| {
-        let path = Path::new("/proc").join(&file.path);
-        mounts.iter().any(|point| path.starts_with(point))
-    };
-    let (attached, not): (Vec<_>, Vec<_>) = files.iter().partition(is_attached);
-    let names: Vec<_> = not.iter().map(|file| file.path.as_str()).collect();
-    match (attached.is_empty(), names.is_empty()) {
-        (_, true) => {}
-        (true, _) if names.len() > 1 => log::warn!(
+    let mut names: Vec<_> = files.iter().map(|file| file.path.as_str()).collect();
+    let extent = proc.visit_mounts(&format!("{pid}/mountinfo"), Limit::THOROUGH, |line| {
+        if is_of_lxcfs(line) {
+            let point = line.mount_point();
+            names.retain(|name| !Path::new("/proc").join(name).starts_with(&point));
+        }
+    });
+    match (extent, names.len()) {
+        (Err(_), _) | (_, 0) => {}
+        (Ok(Extent::Part), _) => log::warn!(
+            "process {pid} has too many mounts to tell whether it reads the kernel's own: {}",
+            names.join(", ")
+        ),
+        (Ok(Extent::Whole), missing) if missing > 1 && missing == files.len() => log::warn!(
             "nothing is attached to process {pid}: it reads the kernel's own files; with the \
              views it would read this"
         ),
-        _ => log::warn!(
+        (Ok(Extent::Whole), _) => log::warn!(
             "not attached to process {pid}, which reads the kernel's own: {}",
             names.join(", ")
         ),

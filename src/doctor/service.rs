@@ -5,6 +5,8 @@ mod look;
 use std::path::PathBuf;
 
 pub use self::look::gather;
+use nix::errno::Errno;
+
 use super::Line;
 use super::words::{Words, quoted};
 use crate::ops::protocol::UnmatchedRule;
@@ -21,6 +23,8 @@ pub enum Mounted {
     Dead,
     /// One that does not answer.
     Silent,
+    /// One that answers this process with an error.
+    Failing(Errno),
     /// LXCFS.
     Lxcfs,
     /// This lxcfs, and it answers.
@@ -161,6 +165,12 @@ fn mount(facts: &Facts, words: &Words) -> Line {
     if facts.mounted == Mounted::Alive {
         return Line::ok(format!("{views} is served{by}"));
     }
+    if let Mounted::Failing(errno) = facts.mounted {
+        // What ails this process need not ail a container.
+        return Line::note(format!(
+            "{views} is served{by}, but cannot be read from here: {errno}; the daemon's log may say why"
+        ));
+    }
     let is_bare = [Mounted::Nothing, Mounted::Links].contains(&facts.mounted);
     if is_bare
         && facts.daemon.is_none()
@@ -172,7 +182,9 @@ fn mount(facts: &Facts, words: &Words) -> Line {
         ));
     }
     let text = match facts.mounted {
-        Mounted::Alive | Mounted::Nothing => format!("lxcfs is not mounted at {views}"),
+        Mounted::Alive | Mounted::Failing(_) | Mounted::Nothing => {
+            format!("lxcfs is not mounted at {views}")
+        }
         Mounted::Links => {
             format!("lxcfs is not mounted at {views}; containers that start now see the host")
         }
@@ -195,7 +207,7 @@ fn take_over(daemon: &Daemon) -> String {
     format!("kill -USR1 {}", daemon.pid)
 }
 
-/// Never ends what serves.
+/// Never ends what serves; a daemon that has not answered for long is killed.
 fn start(facts: &Facts, words: &Words) -> String {
     let Some(daemon) = &facts.daemon else {
         return match facts.mounted {
@@ -223,7 +235,7 @@ fn program(facts: &Facts, words: &Words) -> Vec<Line> {
     let Some(daemon) = facts
         .daemon
         .as_ref()
-        .filter(|_| facts.mounted == Mounted::Alive)
+        .filter(|_| matches!(facts.mounted, Mounted::Alive | Mounted::Failing(_)))
     else {
         return Vec::new();
     };

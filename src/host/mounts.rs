@@ -83,6 +83,22 @@ impl Proc {
     }
 }
 
+/// The lines of this process's own list that are about file systems whose type begins like this:
+/// of a list that is too long, those in its beginning.
+///
+/// # Errors
+/// What open(2) and read(2) say.
+pub fn own_lines(proc: &Proc, fs_type: &str) -> Result<String, Errno> {
+    let mut text = String::new();
+    proc.visit_mounts("self/mountinfo", Limit::THOROUGH, |line| {
+        if line.fs_type.starts_with(fs_type.as_bytes()) {
+            text.push_str(&String::from_utf8_lossy(line.text));
+            text.push('\n');
+        }
+    })?;
+    Ok(text)
+}
+
 fn visit_file(
     file: &OwnedFd,
     limit: Limit,
@@ -111,6 +127,16 @@ mod tests {
     use std::io::{Seek, Write};
 
     use super::*;
+
+    #[test]
+    fn own_lines_are_those_of_the_file() {
+        let proc = Proc::open(std::path::Path::new("/proc")).unwrap();
+        let whole = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let lines = own_lines(&proc, "proc").unwrap();
+        assert!(lines.contains(" /proc "), "{lines}");
+        assert!(lines.lines().all(|line| whole.contains(line)), "{lines}");
+        assert_eq!(own_lines(&proc, "no such type"), Ok(String::new()));
+    }
 
     #[test]
     fn a_list_is_read_up_to_the_limit() {

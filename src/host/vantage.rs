@@ -6,6 +6,7 @@ use std::io;
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::{getegid, getpid};
 
+use super::mounts::own_lines;
 use super::process::{Namespace, Proc};
 use crate::parse::pid_cgroup::memberships;
 
@@ -84,8 +85,8 @@ pub fn limits(proc: &Proc) -> Vec<&'static str> {
         "lxcfs lacks CAP_SYS_PTRACE: processes of containers that may do more than lxcfs are shown \
          the figures of their own cgroup, whatever their namespaces",
     ];
-    let mountinfo = proc.read(own, "mountinfo").unwrap_or_default();
-    if hides_processes(&mountinfo, getegid().as_raw()) {
+    let mounts = own_lines(proc, "proc").unwrap_or_default();
+    if hides_processes(&mounts, getegid().as_raw()) {
         limits.push(
             "the option hidepid of /proc hides processes of others from lxcfs, which lacks \
              CAP_SYS_PTRACE: they read errors",

@@ -50,12 +50,22 @@ pub struct Line<'a> {
     pub peer_group: Option<u32>,
     /// As [`Mount::fs_type`].
     pub fs_type: &'a [u8],
+    /// The line itself.
+    pub text: &'a [u8],
+    super_options: &'a [u8],
     root: &'a [u8],
     mount_point: &'a [u8],
     options: &'a [u8],
 }
 
 impl Line<'_> {
+    /// Whether the file system has this option, such as `user_id=0`, whatever the mount has.
+    #[must_use]
+    pub fn has_super_option(&self, option: &str) -> bool {
+        let mut options = self.super_options.split(|byte| *byte == b',');
+        options.any(|known| known == option.as_bytes())
+    }
+
     /// Where the mount is, as a path from the root of the process.
     #[must_use]
     pub fn mount_point(&self) -> PathBuf {
@@ -140,7 +150,10 @@ fn parse(line: &[u8]) -> Option<Line<'_>> {
             field => peer_group = peer_group.or(field.strip_prefix(b"shared:").and_then(number)),
         }
     };
+    let super_options = fields.nth(1).unwrap_or_default();
     Some(Line {
+        text: line,
+        super_options,
         id,
         parent,
         device,
@@ -207,6 +220,19 @@ mod tests {
         assert_eq!(mount.fs_type, "fuse.lxcfs");
         assert!(mount.has_option("ro") && mount.has_option("nosuid"));
         assert!(!mount.has_option("noexec") && !mount.has_option("rw"));
+    }
+
+    #[test]
+    fn options_of_a_file_system_are_not_those_of_the_mount() {
+        let line =
+            b"812 790 0:53 / /a ro,nosuid - fuse.lxcfs a\\040b rw,user_id=0,default_permissions";
+        let line = parse(line).unwrap();
+        for option in ["rw", "user_id=0", "default_permissions"] {
+            assert!(line.has_super_option(option), "{option}");
+        }
+        for option in ["ro", "user_id", "user_id=01", ""] {
+            assert!(!line.has_super_option(option), "{option}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::cgroup::{FdBudget, Layout, Version};
+use crate::host::mounts::own_lines;
 use crate::host::process::Proc;
 use crate::parse::pid_cgroup::Membership;
 
@@ -28,8 +29,7 @@ impl Makers {
     /// By the mounts of this process.
     #[must_use]
     pub fn new(proc: &Proc) -> Self {
-        let mounts = proc.read_file("self/mountinfo").unwrap_or_default();
-        let mounts = String::from_utf8_lossy(&mounts);
+        let mounts = own_lines(proc, "cgroup").unwrap_or_default();
         let budget = Arc::new(FdBudget::new(0));
         Self {
             layout: Layout::detect(&mounts, Path::new("/"), &budget).ok(),

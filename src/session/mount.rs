@@ -83,9 +83,7 @@ impl Mount {
     /// One sentence about what stands in the way.
     pub fn new(mountpoint: &Path, options: &[String]) -> anyhow::Result<(Self, Connection)> {
         let mountpoint = prepare(mountpoint)?;
-        let connection = fuse_device::open().context(
-            "cannot open /dev/fuse; load the kernel module fuse or give this machine the device",
-        )?;
+        let connection = open_device()?;
         mount_fuse(&mountpoint, options, &connection)?;
         // From here on a failure unmounts again.
         let mut mounted = Self {
@@ -170,6 +168,16 @@ impl Drop for Mount {
             }
         }
     }
+}
+
+/// A connection that is not mounted yet.
+///
+/// # Errors
+/// One sentence about the device.
+pub fn open_device() -> anyhow::Result<OwnedFd> {
+    fuse_device::open().context(
+        "cannot open /dev/fuse; load the kernel module fuse or give this machine the device",
+    )
 }
 
 /// Unmounts every LXCFS, dead or alive, from a directory.

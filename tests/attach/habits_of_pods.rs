@@ -3,7 +3,7 @@
 use crate::common::{Daemon, beside_others, skip};
 use crate::cri::{ContainerSpec, Containerd, PodSpec};
 use crate::formats::printed;
-use crate::habits::{PROGRAMS, assert_no_worse, script, works};
+use crate::habits::{PROGRAMS, SYSFS, assert_no_worse, assert_no_worse_but, script, works};
 use crate::nri::SMALL;
 use crate::nspawn;
 use crate::podman::{DROP_IN, Stand};
@@ -61,7 +61,7 @@ pub fn containers_in_a_pod_are_as_possible_as_without_the_plugin(containerd: &Co
 }
 
 #[test]
-fn containers_in_an_nspawn_container_are_as_possible_as_without_the_views() {
+fn containers_in_an_nspawn_container_are_as_possible_as_without_the_views_but_for_sysfs() {
     if let Some(why) = nspawn::obstacle() {
         skip!("{why}");
     }
@@ -74,6 +74,7 @@ fn containers_in_an_nspawn_container_are_as_possible_as_without_the_views() {
             let arguments = format!("{users} {} {views}", programs.concat());
             works(&nspawn::run_script(&arguments, "", &script()).ok())
         };
-        assert_no_worse(&by(&views), &by(""), users);
+        // With printed mounts nobody adds a `/sys` that is whole (docs/INTEGRATION.md, "Containers in a container").
+        assert_no_worse_but(&[SYSFS], &by(&views), &by(""), users);
     }
 }

@@ -26,6 +26,7 @@ mod policy;
 mod pressure;
 mod requests;
 mod semantics;
+mod sentences;
 mod service;
 mod settings;
 mod show;

@@ -329,3 +329,31 @@ fn a_daemon_beside_a_foreign_lxcfs_is_right_or_refuses() {
         ),
     ]);
 }
+
+#[test]
+fn doctor_takes_an_error_of_its_own_for_no_silence_of_the_daemon() {
+    let _turn = beside_others();
+    let own = Cgroup::create();
+    // It cannot tell who reads from outside of its pid namespace.
+    let namespaces = "--pid --fork --kill-child=KILL --mount-proc";
+    let mut daemon = Placed::start(namespaces, "exec lxcfs", &own);
+    assert!(daemon.serves(), "{}", daemon.log());
+    let script = format!(
+        "mount -t proc proc /proc; exec {} doctor --views {}",
+        binary().display(),
+        daemon.dir.path().join("mnt").display()
+    );
+    let mut doctor = Command::new("nsenter");
+    doctor.arg(format!("--mount=/proc/{}/ns/mnt", daemon.child.id()));
+    doctor.args(["unshare", "--mount", "sh", "-ec", &script]);
+    let said = run_within(&mut doctor, patience(60)).out;
+    assert!(
+        said.contains("mnt is served, but cannot be read from here: ESRCH"),
+        "{said}"
+    );
+    for command in ["kill ", "umount ", "setsid "] {
+        assert!(!said.contains(command), "{command}: {said}");
+    }
+    drop(daemon);
+    own.remove();
+}

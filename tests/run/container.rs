@@ -52,6 +52,32 @@ fn views_lie_over_proc_and_sys() {
 }
 
 #[test]
+fn a_machine_without_fuse_gets_one_sentence() {
+    needs_root!();
+    for (device, words) in [
+        ("", "cannot open /dev/fuse; load the kernel module fuse"),
+        // One that the server finds out about.
+        (
+            "touch fuse; mount --bind /dev/null fuse",
+            "cannot mount on ",
+        ),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let script = format!(
+            "mount -t tmpfs dev {0}; cd {0}; touch null; mount --bind /dev/null null; {device}
+            mount --rbind {0} /dev; cd /; {WITHOUT_DAEMONS}",
+            dir.path().display()
+        );
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &script, "sh"]);
+        command.arg(binary()).args(["run", "--", "true"]);
+        let ran = common::run(&mut command);
+        assert_eq!((ran.code, ran.err.lines().count()), (Some(1), 1), "{ran:?}");
+        assert!(ran.err.contains(words), "{ran:?}");
+    }
+}
+
+#[test]
 fn out_of_memory_kills_are_counted_in_vmstat() {
     needs_root!();
     let script = "head -c 200000000 /dev/zero | tail > /dev/null; grep oom_kill /proc/vmstat; \

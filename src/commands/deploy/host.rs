@@ -9,6 +9,8 @@ use nix::sched::{CloneFlags, setns};
 use nix::unistd::getpid;
 
 use crate::cgroup::{FdBudget, Layout};
+use crate::host::mounts::own_lines;
+use crate::host::process::Proc;
 
 /// Namespaces that a pod may have of its own. The last one takes the way to the others away.
 const NAMESPACES: [(&str, CloneFlags); 5] = [
@@ -49,8 +51,9 @@ pub fn enter(pid: i32) -> anyhow::Result<()> {
 /// # Errors
 /// One sentence about the cgroup that does not let this process in.
 pub fn leave_cgroups() -> anyhow::Result<()> {
-    let mountinfo = fs::read_to_string("/proc/self/mountinfo").context("cannot list the mounts")?;
-    let layout = Layout::detect(&mountinfo, Path::new("/"), &Arc::new(FdBudget::new(0)))?;
+    let proc = Proc::open(Path::new("/proc")).context("cannot read /proc")?;
+    let mounts = own_lines(&proc, "cgroup").context("cannot list the mounts")?;
+    let layout = Layout::detect(&mounts, Path::new("/"), &Arc::new(FdBudget::new(0)))?;
     for (_, _, top) in layout.mounts() {
         join(top)
             .or_else(|_| {

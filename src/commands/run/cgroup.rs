@@ -10,6 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::cgroup::{FdBudget, Layout, Version};
 use crate::cli::RunArgs;
+use crate::host::mounts::own_lines;
+use crate::host::process::Proc;
 use crate::parse::cpu_list::CpuSet;
 
 /// The period to which a CPU limit applies, the kernel's own default.
@@ -34,8 +36,9 @@ pub struct Hierarchy {
 
 /// All mounted hierarchies in an order that is the same for every process.
 pub fn hierarchies() -> Result<Vec<Hierarchy>> {
-    let mountinfo = fs::read_to_string("/proc/self/mountinfo").context("/proc/self/mountinfo")?;
-    let layout = Layout::detect(&mountinfo, Path::new("/"), &Arc::new(FdBudget::new(0)))?;
+    let proc = Proc::open(Path::new("/proc")).context("cannot read /proc")?;
+    let mounts = own_lines(&proc, "cgroup").context("cannot list the mounts")?;
+    let layout = Layout::detect(&mounts, Path::new("/"), &Arc::new(FdBudget::new(0)))?;
     let mut hierarchies: Vec<_> = layout
         .mounts()
         .map(|(version, controllers, mount_point)| Hierarchy {

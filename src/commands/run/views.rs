@@ -12,11 +12,14 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use procfs::process::Process;
 
 use super::mounts::{bind, mount};
 use crate::attach::{USUAL, bindings, fallback};
-use crate::session::mount::FS_TYPE;
+use crate::commands::Said;
+use crate::host::process::Proc;
+use crate::parse::mountinfo::Line;
+use crate::places::spot::is_of_lxcfs;
+use crate::session::mount::open_device;
 use crate::sys::process;
 
 /// How long our own server may take until it serves; long for a busy machine too, as
@@ -71,6 +74,8 @@ impl Source {
                 directory.is_dir() && !rootfs.is_some_and(|rootfs| rootfs.starts_with(directory))
             })
             .context("there is no place to serve the views at; create /run")?;
+        // The usual reason why a server cannot start.
+        open_device()?;
         OwnServer::start(private).map(Self::Own)
     }
 
@@ -95,13 +100,18 @@ impl Source {
 /// permissions to itself, is not taken: its figures are others. Nor is one that another user
 /// has mounted, whose figures can be anything.
 fn mounted() -> Option<PathBuf> {
-    let mounts = Process::myself().and_then(|process| process.mountinfo());
+    let is_roots = |line: &Line<'_>| {
+        is_of_lxcfs(line)
+            && line.has_super_option("default_permissions")
+            && line.has_super_option("user_id=0")
+    };
+    let mounts = Proc::open(Path::new("/proc"))
+        .ok()?
+        .mounts("self/mountinfo", is_roots);
     let mut mountpoints: Vec<PathBuf> = mounts
         .ok()?
         .into_iter()
-        .filter(|mount| mount.fs_type == FS_TYPE && mount.root == "/")
-        .filter(|mount| mount.super_options.contains_key("default_permissions"))
-        .filter(|mount| mount.super_options.get("user_id") == Some(&Some("0".to_owned())))
+        .filter(|mount| mount.root == Path::new("/"))
         .map(|mount| mount.mount_point)
         .collect();
     // Others may belong to one container only and end with it.
@@ -150,6 +160,7 @@ impl OwnServer {
         let deadline = Instant::now() + START_TIMEOUT;
         while !serves(&self.mountpoint) {
             if let Some(status) = self.child.try_wait()? {
+                ensure!(status.code().is_none_or(|code| code == 0), Said);
                 bail!("the server for the views ended with {status}");
             }
             if Instant::now() >= deadline {

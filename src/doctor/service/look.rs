@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use procfs::process::Process;
+use nix::errno::Errno;
 
 use super::{Config, Daemon, Facts, Mounted, Unit};
 use crate::attach::fallback;
@@ -15,8 +16,9 @@ use crate::daemon::{self, resolved};
 use crate::doctor::host;
 use crate::host::process::Proc;
 use crate::host::{resend_may_crash, vantage};
+use crate::parse::mountinfo::Line;
 use crate::places::health::{Device, Health};
-use crate::places::inside;
+use crate::places::inside::{self, Trouble};
 use crate::places::survey::Place;
 use crate::places::tool;
 
@@ -81,20 +83,32 @@ fn mounted(views: &Path, device: Option<Device>, health: &BTreeMap<Device, Healt
         return Mounted::Dead;
     }
     let file = views.join("proc/meminfo");
-    match inside::run(&None, PATIENCE, move || fs::read(file).is_ok()) {
-        Ok(true) if is_lxcfs(device) => Mounted::Lxcfs,
-        Ok(true) => Mounted::Alive,
-        _ => Mounted::Silent,
+    let read = inside::run(&None, PATIENCE, move || fs::read(file).map(drop));
+    match of_read(read) {
+        Mounted::Alive | Mounted::Failing(_) if is_lxcfs(device) => Mounted::Lxcfs,
+        mounted => mounted,
+    }
+}
+
+/// What an attempt to read a file tells of who serves it. Only one who is silent may be killed.
+fn of_read(read: Result<io::Result<()>, Trouble>) -> Mounted {
+    match read {
+        Ok(Ok(())) => Mounted::Alive,
+        Ok(Err(error)) => match inside::errno(&error) {
+            Errno::ENOTCONN | Errno::ECONNABORTED => Mounted::Dead,
+            errno => Mounted::Failing(errno),
+        },
+        Err(Trouble::Closed(errno)) => Mounted::Failing(errno),
+        Err(Trouble::Silent | Trouble::TooLong) => Mounted::Silent,
     }
 }
 
 /// LXCFS leaves the checking of permissions to itself.
-fn is_lxcfs((major, minor): Device) -> bool {
-    let number = format!("{major}:{minor}");
-    let mounts = Process::myself().and_then(|process| process.mountinfo());
-    let mut mounts = mounts.into_iter().flatten();
-    let here = mounts.find(|mount| mount.majmin == number);
-    here.is_some_and(|mount| !mount.super_options.contains_key("default_permissions"))
+fn is_lxcfs(device: Device) -> bool {
+    let is_lxcfs =
+        |line: &Line<'_>| line.device == device && !line.has_super_option("default_permissions");
+    let mounts = Proc::open(Path::new("/proc")).map(|proc| proc.mounts("self/mountinfo", is_lxcfs));
+    mounts.is_ok_and(|mounts| mounts.is_ok_and(|mounts| !mounts.is_empty()))
 }
 
 /// Of the daemons of this mountpoint, the one whose file system is what is mounted there, and
@@ -183,4 +197,20 @@ fn config(daemon: Option<&daemon::Daemon>, proc: &Proc) -> Option<Config> {
     } else {
         Config::Changed(location.to_owned())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_only_this_process_reads_is_no_silence() {
+        let error = |errno: Errno| Ok(Err(io::Error::from(errno)));
+        assert_eq!(of_read(Ok(Ok(()))), Mounted::Alive);
+        assert_eq!(of_read(error(Errno::EIO)), Mounted::Failing(Errno::EIO));
+        assert_eq!(of_read(error(Errno::ENOTCONN)), Mounted::Dead);
+        let no_thread = Err(Trouble::Closed(Errno::EAGAIN));
+        assert_eq!(of_read(no_thread), Mounted::Failing(Errno::EAGAIN));
+        assert_eq!(of_read(Err(Trouble::Silent)), Mounted::Silent);
+    }
 }

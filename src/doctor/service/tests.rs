@@ -133,6 +133,15 @@ fn what_serves_is_not_ended() {
 }
 
 #[test]
+fn what_answers_the_doctor_with_an_error_is_left_alone() {
+    for daemon in [Some(daemon()), None] {
+        let line = only(&by_hand(Mounted::Failing(Errno::EIO), daemon));
+        assert_eq!((line.verdict, line.command), (Verdict::Note, None));
+        assert!(line.text.contains("EIO"), "{}", line.text);
+    }
+}
+
+#[test]
 fn lxcfs_is_ended_after_its_containers_have_new_files() {
     let lxcfs = Daemon {
         version: None,

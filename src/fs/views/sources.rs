@@ -4,10 +4,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use nix::unistd::getpid;
-
 use super::Views;
 use crate::cgroup::{FdBudget, Layout};
+use crate::host::mounts::own_lines;
 use crate::host::{Host, vantage};
 
 /// The host's figures and the hierarchies of cgroups.
@@ -27,8 +26,8 @@ impl Sources {
         let host = Host::open(root)?;
         vantage::check_proc(&host.proc)?;
         vantage::leave_cgroup_namespace(&host.proc);
-        let mountinfo = host.proc.read(getpid().as_raw(), "mountinfo")?;
-        let layout = Layout::detect(&mountinfo, root, kept_fds)?;
+        let mounts = own_lines(&host.proc, "cgroup")?;
+        let layout = Layout::detect(&mounts, root, kept_fds)?;
         for memberships in vantage::memberships_to_find(&host.proc) {
             layout.reaches(&memberships)?;
         }
