@@ -60,7 +60,7 @@ pub struct Facts {
     pub has_pressure: bool,
     /// v1 hierarchies, by their controllers.
     pub v1: Vec<String>,
-    /// Where the v2 hierarchy is mounted or can be.
+    /// Where the v2 hierarchy is mounted.
     pub v2_root: PathBuf,
     /// Its controllers; `None` if it is not mounted.
     pub v2: Option<Vec<String>>,
@@ -82,8 +82,6 @@ pub fn gather(proc: &Proc) -> Facts {
         .into_iter()
         .map(Path::new)
         .find(|root| root.join("cgroup.controllers").exists());
-    let is_beside = Path::new("/sys/fs/cgroup/systemd").exists();
-    let place = V2_ROOTS.get(usize::from(is_beside)).unwrap_or(&"");
     let words = |file: &str| -> Option<Vec<String>> {
         let text = fs::read_to_string(root?.join(file)).ok()?;
         Some(text.split_ascii_whitespace().map(str::to_owned).collect())
@@ -96,7 +94,7 @@ pub fn gather(proc: &Proc) -> Facts {
         request_timeout: Timeouts::now().effective(),
         has_pressure: Path::new(PRESSURE).exists(),
         v1: v1_controllers(&text("/proc/self/cgroup")),
-        v2_root: root.unwrap_or(Path::new(place)).to_owned(),
+        v2_root: root.unwrap_or(Path::new("")).to_owned(),
         v2: words("cgroup.controllers"),
         handed_on: words("cgroup.subtree_control").unwrap_or_default(),
         swap_accounted: swap_accounted(root),
@@ -226,10 +224,9 @@ fn layout(facts: &Facts) -> Vec<Line> {
     let kind = match (facts.v1.is_empty(), facts.v2.is_some()) {
         (true, true) => "cgroup v2",
         (true, false) => {
-            let root = facts.v2_root.display();
             return vec![
-                Line::mend("no cgroup file system with controllers is mounted")
-                    .by(format!("mkdir -p {root} && mount -t cgroup2 none {root}")),
+                Line::mend("no cgroup file system is mounted")
+                    .by("mount -t cgroup2 none /sys/fs/cgroup"),
             ];
         }
         (false, true) => "cgroup v1, with v2 beside it",
