@@ -49,8 +49,9 @@ impl Layout {
             Version::V2 => hierarchy.has_controller("memory"),
         });
         (!has_memory).then_some(
-            "no cgroup accounts memory, as with cgroup_disable=memory: containers are shown the \
-             size of the host's and nothing of it in use",
+            "no cgroup accounts memory, as with cgroup_disable=memory, or cgroup_no_v1=all where \
+             cgroup2 is not mounted: containers are shown the size of the host's and nothing of it \
+             in use",
         )
     }
 }

@@ -9,13 +9,12 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
 use crate::common::figures::cpu_list;
-use crate::common::{Cell, Daemon, Limits, beside_others, has, patience, report, run_within, skip};
+use crate::common::{Cell, Daemon, Limits, beside_others, has, patience, run_within, skip};
 
 /// Set for this program as a process of a container.
 const ROLE: &str = "LXCFS_TEST_ABI";
 
 const CPU_TREE: &str = "sys/devices/system/cpu";
-const JEMALLOC: &str = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2";
 const URCU: &CStr = c"liburcu.so.8";
 
 /// One value for each possible CPU.
@@ -27,23 +26,77 @@ const BPFTOOL: &str = "mount -t bpf bpf /mnt; \
 const BPFTRACE: &str =
     "taskset -c $LAST bpftrace -c '/bin/sleep 0.2' -e 'BEGIN { @counted = max(7); }' < /dev/null";
 
-/// What programs print in the container, with the daemon's views or without.
-fn printed(cell: &Cell, views: Option<&Daemon>, script: &str) -> String {
-    let bind = |daemon: &Daemon| {
-        let bind = |path: &str| format!("mount --bind {} /{path}; ", daemon.arg(path));
-        ["proc/cpuinfo", "proc/stat", CPU_TREE].map(bind).concat()
-    };
-    let script = views.map(bind).unwrap_or_default() + script;
-    let mut command = cell.command(&["unshare", "--mount", "sh", "-ec", &script]);
-    let last = cell.cgroup.cpuset().last().expect("a CPU").to_string();
-    run_within(command.env(ROLE, "yes").env("LAST", last), patience(60)).ok()
+/// A container with a quota, or one with a cpuset, and the daemon beside it.
+struct Place {
+    daemon: Daemon,
+    cell: Cell,
+    limits: String,
 }
 
-/// This program as a process of the container.
-fn own_script() -> String {
+impl Place {
+    fn each(check: impl Fn(&Self)) {
+        let online = cpu_list(&fs::read_to_string(format!("/{CPU_TREE}/online")).expect("CPUs"));
+        let last = online.last().expect("a CPU").to_string();
+        let quota = Limits {
+            cpus: Some(1.0),
+            ..Limits::default()
+        };
+        let cpuset = Limits {
+            cpuset: Some(&last),
+            ..Limits::default()
+        };
+        for limits in [quota, cpuset] {
+            check(&Self {
+                daemon: Daemon::start(&[]),
+                cell: Cell::start(&limits),
+                limits: format!("{limits:?}"),
+            });
+        }
+    }
+
+    /// What programs print in the container, with the daemon's views or without.
+    fn printed(&self, with_views: bool, script: &str) -> String {
+        let bind = |path: &str| format!("mount --bind {} /{path}; ", self.daemon.arg(path));
+        let views = || ["proc/cpuinfo", "proc/stat", CPU_TREE].map(bind).concat();
+        let script = with_views.then(views).unwrap_or_default() + script;
+        let mut command = self
+            .cell
+            .command(&["unshare", "--mount", "sh", "-ec", &script]);
+        let last = self.highest_allowed().to_string();
+        run_within(command.env(ROLE, "yes").env("LAST", last), patience(60)).ok()
+    }
+
+    fn highest_allowed(&self) -> u32 {
+        let cpus = self.cell.cgroup.cpuset();
+        *cpus.last().expect("a CPU")
+    }
+
+    /// That lines with this word are the same with the views as without.
+    fn compare(&self, script: &str, word: &str) {
+        let told = |with_views| {
+            let printed = self.printed(with_views, script);
+            let lines = printed.lines().filter(|line| line.contains(word));
+            let lines: Vec<&str> = lines.collect();
+            assert!(!lines.is_empty(), "{script} printed {printed:?}");
+            lines.join("\n")
+        };
+        assert_eq!(told(true), told(false), "{script} with {}", self.limits);
+    }
+}
+
+/// A test of this program as a process of the container.
+fn own_script(test: &str) -> String {
     let program = env::current_exe().expect("this program");
-    let test = "abi::programs_that_size_by_the_kernels_cpus_find_them_all";
-    format!("{} --exact {test} --nocapture", program.display())
+    format!("{} --exact abi::{test} --nocapture", program.display())
+}
+
+fn is_in_container() -> bool {
+    env::var_os(ROLE).is_some()
+}
+
+fn has_one_cpu() -> bool {
+    let online = fs::read_to_string(format!("/{CPU_TREE}/online")).expect("CPUs");
+    cpu_list(&online).len() < 2
 }
 
 fn configured() -> usize {
@@ -81,10 +134,11 @@ fn cpus_beyond_configured() -> Vec<usize> {
     beyond
 }
 
-/// For which of its CPUs the process has a worker of liburcu's, where that is installed.
-fn urcu_workers() -> Option<Vec<bool>> {
-    type Create = unsafe extern "C" fn(c_ulong) -> c_int;
-    type Get = unsafe extern "C" fn(c_int) -> *mut c_void;
+type Create = unsafe extern "C" fn(c_ulong) -> c_int;
+type Get = unsafe extern "C" fn(c_int) -> *mut c_void;
+
+/// Two functions of liburcu's, where that is installed.
+fn urcu_functions() -> Option<(Create, Get)> {
     let symbol = |name: &CStr| {
         // SAFETY: loading the library runs its constructors only, and it stays loaded.
         let found = unsafe {
@@ -96,94 +150,110 @@ fn urcu_workers() -> Option<Vec<bool>> {
     let create = symbol(c"urcu_memb_create_all_cpu_call_rcu_data")?;
     let get = symbol(c"urcu_memb_get_cpu_call_rcu_data")?;
     // SAFETY: these are the types that urcu-call-rcu.h declares.
-    let (create, get) = unsafe {
-        (
+    unsafe {
+        Some((
             mem::transmute::<*mut c_void, Create>(create),
             mem::transmute::<*mut c_void, Get>(get),
-        )
-    };
-    // SAFETY: both take any number.
-    unsafe {
-        create(0);
-        Some(
-            allowed()
-                .into_iter()
-                .map(|cpu| !get(cpu as c_int).is_null())
-                .collect(),
-        )
+        ))
     }
 }
 
-fn print_from_inside() {
-    println!("abi: {} CPUs configured", configured());
-    println!(
-        "abi: a mask of that size is taken: {}",
-        mask_of_configured()
-    );
-    println!("abi: CPUs beyond: {:?}", cpus_beyond_configured());
-    println!("abi: liburcu has workers: {:?}", urcu_workers());
-}
-
-/// jemalloc has an arena for each CPU only where it knows all of them.
-fn check_jemalloc(printed: &str, highest_allowed: u32) {
-    let value = |key: &str| {
-        let mut lines = printed.lines();
-        let value = lines.find_map(|line| line.trim().strip_prefix(key));
-        value.expect("one of jemalloc's options").trim()
-    };
-    let arenas: u32 = value("opt.narenas:").parse().expect("a number of arenas");
-    let by_cpu = value("opt.percpu_arena:") != "\"disabled\"";
-    assert!(!by_cpu || arenas > highest_allowed, "{arenas} arenas");
+/// For which of its CPUs the process has a worker of liburcu's.
+fn urcu_workers() -> Vec<bool> {
+    let (create, get) = urcu_functions().expect("liburcu");
+    // SAFETY: both take any number.
+    unsafe {
+        create(0);
+        let cpus = allowed().into_iter();
+        cpus.map(|cpu| !get(cpu as c_int).is_null()).collect()
+    }
 }
 
 #[test]
 fn programs_that_size_by_the_kernels_cpus_find_them_all() {
-    if env::var_os(ROLE).is_some() {
-        return print_from_inside();
+    if is_in_container() {
+        let is_taken = mask_of_configured();
+        println!("abi: {} CPUs configured", configured());
+        println!("abi: a mask of that size is taken: {is_taken}");
+        println!("abi: CPUs beyond: {:?}", cpus_beyond_configured());
+        return;
     }
-    let online = cpu_list(&fs::read_to_string(format!("/{CPU_TREE}/online")).expect("CPUs"));
-    let last = online.last().expect("a CPU").to_string();
-    if online.len() < 2 {
+    if has_one_cpu() {
         skip!("this machine has one CPU");
     }
     let _turn = beside_others();
-    let daemon = Daemon::start(&[]);
-    let quota = Limits {
-        cpus: Some(1.0),
-        ..Limits::default()
-    };
-    let cpuset = Limits {
-        cpuset: Some(&last),
-        ..Limits::default()
-    };
-    for limits in [quota, cpuset] {
-        let cell = Cell::start(&limits);
-        let compare = |script: &str, is_told: fn(&&str) -> bool| {
-            let told = |views| {
-                let printed = printed(&cell, views, script);
-                let lines: Vec<&str> = printed.lines().filter(is_told).collect();
-                assert!(!lines.is_empty(), "{script} printed {printed:?}");
-                lines.join("\n")
-            };
-            assert_eq!(told(Some(&daemon)), told(None), "{script} with {limits:?}");
-        };
-        compare(&own_script(), |line| line.starts_with("abi: "));
-        for (program, script) in [("bpftool", BPFTOOL), ("bpftrace", BPFTRACE)] {
-            if has(program) {
-                compare(script, |line| {
-                    line.contains("value") || line.contains("@counted")
-                });
-            } else {
-                report(&format!("{program} is not installed"));
-            }
-        }
-        if Path::new(JEMALLOC).exists() {
-            let options = "MALLOC_CONF=percpu_arena:percpu,stats_print:true";
-            let script = format!("env {options} LD_PRELOAD={JEMALLOC} true 2>&1");
-            let highest = cell.cgroup.cpuset().last().copied().expect("a CPU");
-            check_jemalloc(&printed(&cell, Some(&daemon), &script), highest);
-        } else {
-            report("jemalloc is not installed");
-        }
+    let script = own_script("programs_that_size_by_the_kernels_cpus_find_them_all");
+    Place::each(|place| place.compare(&script, "abi: "));
+}
+
+#[test]
+fn liburcu_has_a_worker_for_each_cpu() {
+    if is_in_container() {
+        println!("abi: liburcu has workers: {:?}", urcu_workers());
+        return;
     }
+    if has_one_cpu() {
+        skip!("this machine has one CPU");
+    }
+    if urcu_functions().is_none() {
+        skip!("liburcu is not installed");
+    }
+    let _turn = beside_others();
+    let script = own_script("liburcu_has_a_worker_for_each_cpu");
+    Place::each(|place| place.compare(&script, "abi: liburcu"));
+}
+
+#[test]
+fn bpftool_gets_a_value_for_each_cpu() {
+    if has_one_cpu() {
+        skip!("this machine has one CPU");
+    }
+    if !has("bpftool") {
+        skip!("bpftool is not installed");
+    }
+    let _turn = beside_others();
+    Place::each(|place| place.compare(BPFTOOL, "value"));
+}
+
+#[test]
+fn bpftrace_finds_what_was_counted_on_the_last_cpu() {
+    if has_one_cpu() {
+        skip!("this machine has one CPU");
+    }
+    if !has("bpftrace") {
+        skip!("bpftrace is not installed");
+    }
+    let _turn = beside_others();
+    Place::each(|place| place.compare(BPFTRACE, "@counted"));
+}
+
+/// It does so only where it knows all of them.
+#[test]
+fn jemalloc_has_an_arena_for_each_cpu_or_shares_them() {
+    if has_one_cpu() {
+        skip!("this machine has one CPU");
+    }
+    let library = format!("/usr/lib/{}-linux-gnu/libjemalloc.so.2", env::consts::ARCH);
+    if !Path::new(&library).exists() {
+        skip!("jemalloc is not installed");
+    }
+    let _turn = beside_others();
+    let options = "MALLOC_CONF=percpu_arena:percpu,stats_print:true";
+    let script = format!("env {options} LD_PRELOAD={library} true 2>&1");
+    Place::each(|place| {
+        let printed = place.printed(true, &script);
+        let value = |key: &str| {
+            let mut lines = printed.lines();
+            let value = lines.find_map(|line| line.trim().strip_prefix(key));
+            value.expect("one of jemalloc's options").trim()
+        };
+        let arenas: u32 = value("opt.narenas:").parse().expect("a number of arenas");
+        let by_cpu = value("opt.percpu_arena:") != "\"disabled\"";
+        let highest = place.highest_allowed();
+        assert!(
+            !by_cpu || arenas > highest,
+            "{arenas} arenas, {}",
+            place.limits
+        );
+    });
 }
