@@ -84,12 +84,13 @@ fn procps(stand: &Stand, table: &mut Table) {
     table.put("w", Load, w.load(w.number("load average:", 0), FILE));
 
     let ps = stand.observe("ps -eo comm=,etimes=,pcpu=");
-    let (elapsed, share) = (ps.number("busy", 0), ps.number("busy", 1));
-    if elapsed > Some(1e9) {
+    // The init comes first; the busy process may have been started seconds later.
+    let (age, share) = (ps.number("sh", 0), ps.number("busy", 1));
+    if age > Some(1e9) {
         // Before 4.0.4 it takes the age from the uptime; see the module old_procps.
         table.put("ps", Uptime, Verdict::Limit("no time ns"));
     } else {
-        table.put("ps", Uptime, ps.uptime(elapsed, 2.0, FILE));
+        table.put("ps", Uptime, ps.uptime(age, 2.0, FILE));
         table.put("ps", Busy, ps.busy_since_start(share, Whose::BusyProcess));
     }
 
