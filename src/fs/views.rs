@@ -2,6 +2,7 @@
 //! of and has them rendered.
 
 mod cpus;
+mod disks;
 mod memory;
 mod pressure;
 mod sources;
@@ -19,12 +20,10 @@ use self::sources::Sources;
 use super::tree::ProcFile;
 use crate::cgroup::account::{Memory, Swap};
 use crate::cgroup::{FdBudget, Layout};
-use crate::container::apportion::Disk;
 use crate::container::policy::{Policy, Rule, Uptime};
 use crate::container::{Activity, Gone, Journal};
 use crate::host::{Host, vantage};
 use crate::parse::cpu_list::CpuSet;
-use crate::parse::diskstats::Device;
 use crate::parse::meminfo::MemInfo;
 use crate::reader::{Readers, Resolved, Subject};
 use crate::sys::clock::boottime_nsec;
@@ -314,25 +313,6 @@ impl Views {
         };
         view::loadavg::render(&input, out);
         Ok(())
-    }
-
-    fn diskstats(&self, reader: &Subject, out: &mut Vec<u8>) -> Result<(), Gone> {
-        let resolved = &*reader.resolved;
-        let host = self.host.diskstats();
-        let input = view::diskstats::Input {
-            host: &host,
-            disks: &self.disks(resolved, &host)?,
-            backing: &resolved
-                .container
-                .backing_disks(&self.host, reader.tid, reader.now),
-        };
-        view::diskstats::render(&input, out);
-        Ok(())
-    }
-
-    fn disks(&self, resolved: &Resolved, host: &[Device]) -> Result<Vec<Disk>, Gone> {
-        let age_nsec = boottime_nsec().saturating_sub(started_nsec(resolved));
-        resolved.container.disks(host, age_nsec)
     }
 
     fn activity(&self, reader: &Subject, shown: &CpuSet) -> Result<Activity, Gone> {

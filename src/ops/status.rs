@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::getppid;
 
 use super::protocol::{Status, UnmatchedRule};
+use crate::container::policy::Rule;
 use crate::fs::Views;
 
 /// What only the process that serves knows.
@@ -25,7 +26,7 @@ pub(super) fn status(views: &Views, facts: &Facts) -> Status {
         resends_interrupted: facts.resends_interrupted,
         unmatched_rules: unmatched.map(|rules| {
             let rules = rules.into_iter();
-            let shown = |(number, rule): (usize, crate::container::policy::Rule)| UnmatchedRule {
+            let shown = |(number, rule): (usize, Rule)| UnmatchedRule {
                 number,
                 cgroup: rule.cgroup.as_str().to_owned(),
             };

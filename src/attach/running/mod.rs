@@ -95,14 +95,8 @@ pub fn attach(
     };
     let (work, mut outcomes) = lay(target)?;
     outcomes.extend(in_container(target, work)?);
-    let mut round = Round::default();
     // Those that are made from now on are copies of what has the views.
-    for service in in_services(target, proc)? {
-        let (work, _) = lay(&service)?;
-        let namespace = Some(Arc::clone(&service.namespace));
-        round.next(service, &namespace, work);
-    }
-    outcomes.extend(failures(round));
+    outcomes.extend(in_services(target, proc, |service| Ok(lay(service)?.0))?);
     outcomes.sort_by(|(one, _), (other, _)| one.cmp(other));
     Ok(outcomes)
 }
@@ -118,38 +112,55 @@ pub fn detach(target: &Target, proc: &Arc<Proc>) -> anyhow::Result<Outcomes> {
         as_root_of(target, move || take::views(|_| true, &proc, &hosts))
     };
     let mut outcomes = in_container(target, take(target))?;
-    let mut round = Round::default();
-    for service in in_services(target, proc)? {
-        let work = take(&service);
-        let namespace = Some(Arc::clone(&service.namespace));
-        round.next(service, &namespace, work);
-    }
-    outcomes.extend(failures(round));
+    outcomes.extend(in_services(target, proc, |service| Ok(take(service)))?);
     Ok(outcomes)
 }
 
-fn in_services(target: &Target, proc: &Proc) -> anyhow::Result<Vec<Target>> {
+/// Does the work for the processes of the container that have mounts of their own. Returns what
+/// could not be done.
+fn in_services<W>(
+    target: &Target,
+    proc: &Arc<Proc>,
+    work: impl Fn(&Target) -> anyhow::Result<W>,
+) -> anyhow::Result<Outcomes>
+where
+    W: FnOnce() -> Result<Outcomes, Errno> + Send + 'static,
+{
     let shown = &target.shown;
-    services::of(target, proc).with_context(|| format!("cannot list the processes of {shown}"))
-}
-
-/// What could not be done for processes with mounts of their own.
-fn failures(round: Round<Target, Result<Outcomes, Errno>>) -> Outcomes {
-    let mut failures = Outcomes::new();
-    for (Target { shown, .. }, done) in round.results() {
-        let outcomes = match done {
-            Ok(Ok(outcomes)) => outcomes,
-            Ok(Err(errno)) => vec![("/".into(), Outcome::Failed(errno.to_string()))],
-            Err(trouble) => vec![("/".into(), Outcome::Failed(trouble.to_string()))],
+    let pids = services::of(target, proc)
+        .with_context(|| format!("cannot list the processes of {shown}"))?;
+    let (mut round, mut outcomes) = (Round::default(), Outcomes::new());
+    for pid in pids {
+        let shown = format!("process {pid}");
+        // It may have ended.
+        let Ok(service) = Target::of(pid, &shown, proc) else {
+            continue;
         };
-        for (path, outcome) in outcomes {
-            if let Outcome::Failed(why) = outcome {
-                let why = format!("for {shown}, which has mounts of its own: {why}");
-                failures.push((path, Outcome::Failed(why)));
-            }
+        // Of these all are tried, though there may be no more open files for one.
+        match work(&service) {
+            Ok(work) => round.next(shown, &Some(service.namespace), work),
+            Err(error) => outcomes.push(failure("/".into(), &shown, &format!("{error:#}"))),
         }
     }
-    failures
+    for (shown, done) in round.results() {
+        match done {
+            Ok(Ok(done)) => outcomes.extend(done.into_iter().filter_map(|(path, outcome)| {
+                let Outcome::Failed(why) = outcome else {
+                    return None;
+                };
+                Some(failure(path, &shown, &why))
+            })),
+            Ok(Err(errno)) => outcomes.push(failure("/".into(), &shown, &errno.to_string())),
+            Err(trouble) => outcomes.push(failure("/".into(), &shown, &trouble.to_string())),
+        }
+    }
+    Ok(outcomes)
+}
+
+/// What could not be done for a process with mounts of its own.
+fn failure(path: PathBuf, shown: &str, why: &str) -> (PathBuf, Outcome) {
+    let why = format!("for {shown}, which has mounts of its own: {why}");
+    (path, Outcome::Failed(why))
 }
 
 /// What is to be laid where, and what cannot be.

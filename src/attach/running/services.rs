@@ -15,12 +15,12 @@ use crate::reader::boundary::{is_within, of_init};
 /// More than any container has that means well.
 const MOST: usize = 256;
 
-/// The mount namespaces, other than the target's, of processes that are in its pid namespace and in
-/// its cgroups or below. Containers in it, and others of its pod, are left alone.
+/// A process in each mount namespace, other than the target's, of processes that are in its pid
+/// namespace and in its cgroups or below. Containers in it, and others of its pod, are left alone.
 ///
 /// # Errors
 /// What listing the processes fails with.
-pub fn of(target: &Target, proc: &Proc) -> Result<Vec<Target>, Errno> {
+pub fn of(target: &Target, proc: &Proc) -> Result<Vec<i32>, Errno> {
     let processes = proc.namespace(target.pid, Namespace::Pid);
     let own = hosts_own(proc, Namespace::Pid);
     let Some(processes) = processes.filter(|inode| !own.contains(inode)) else {
@@ -49,8 +49,7 @@ pub fn of(target: &Target, proc: &Proc) -> Result<Vec<Target>, Errno> {
             && is_inside(&pid)
         {
             seen.extend(inode);
-            // It may have ended.
-            found.extend(Target::of(pid, &format!("process {pid}"), proc));
+            found.push(pid);
         }
     }
     Ok(found)
