@@ -44,13 +44,18 @@ pub fn of(target: &Target, proc: &Proc) -> Result<Vec<i32>, Errno> {
     let mut found = Vec::new();
     for pid in proc.pids().map_err(|_| Errno::EIO)? {
         let inode = proc.namespace(pid, Namespace::Mount);
-        if found.len() < MOST
-            && inode.is_some_and(|inode| !seen.contains(&inode))
-            && is_inside(&pid)
-        {
-            seen.extend(inode);
-            found.push(pid);
+        if inode.is_none_or(|inode| seen.contains(&inode)) || !is_inside(&pid) {
+            continue;
         }
+        if found.len() == MOST {
+            log::warn!(
+                "the container of {} has more than {MOST} mount namespaces; the others are not changed",
+                target.shown
+            );
+            break;
+        }
+        seen.extend(inode);
+        found.push(pid);
     }
     Ok(found)
 }
